@@ -1,0 +1,141 @@
+"""Runs the tiers of the tests in order and says what each did: `python -m tests [unit|component|system|all] [pytest arguments]`.
+
+A tier that fails, or that ran nothing, fails the whole; a tier over its time only says so, loudly. The last line is alone on
+its line and gives the totals: `N passed, N failed, N skipped`.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree as ET
+
+ROOT: Final = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Some of the tests, chosen by their marks, and the seconds that they should take at most."""
+
+    name: str
+    marks: str
+    limit_s: int
+
+
+TIERS: Final = (
+    Tier("unit", "not component and not system", 60),
+    Tier("component", "component and not system", 360),
+    Tier("system", "system", 480),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many tests passed, failed and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def counts(report: Path) -> Outcome:
+    """The outcomes in a JUnit report by pytest, an error in a fixture being a failure of its test.
+
+    A report that is absent or cut off, as after a crash of the interpreter, is one failure.
+    """
+    try:
+        cases = list(ET.parse(report).iter("testcase"))
+    except (FileNotFoundError, ET.ParseError):
+        return Outcome(failed=1)
+    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return Outcome(len(cases) - failed - skipped, failed, skipped)
+
+
+def total(outcomes: Iterable[Outcome]) -> Outcome:
+    """The sum of the outcomes."""
+    rows = list(outcomes)
+    return Outcome(sum(o.passed for o in rows), sum(o.failed for o in rows), sum(o.skipped for o in rows))
+
+
+def run(tier: Tier, arguments: Sequence[str]) -> Outcome:
+    """Runs one tier and prints what it did; consensus has to be covered to the last branch by the whole unit tier."""
+    say(f"== {tier.name} tier, limit {tier.limit_s} s")
+    covering = tier.name == "unit" and not arguments
+    if tier.name == "unit" and arguments:
+        say("== the coverage of consensus is not measured, since arguments for pytest were given")
+    with tempfile.TemporaryDirectory(prefix="lucid-tests-") as folder:
+        report, data = Path(folder, "report.xml"), Path(folder, "coverage")
+        coverage = [sys.executable, "-m", "coverage"]
+        command = (
+            [*coverage, "run", f"--data-file={data}", "-m", "pytest"] if covering else [sys.executable, "-m", "pytest"]
+        )
+        options = ["-q", "-rs", "-m", tier.marks, f"--junit-xml={report}", "-o", "junit_logging=no"]
+        start = time.monotonic()
+        code = execute([*command, *options, *arguments])
+        seconds = time.monotonic() - start
+        outcome = counts(report)
+        if (
+            code not in {0, 5} and not outcome.failed
+        ):  # stopped before or after its tests, so the report knows no failure
+            outcome = total([outcome, Outcome(failed=1)])
+        if covering and not outcome.failed and outcome.passed:
+            floor = execute([*coverage, "report", f"--data-file={data}", "--include=consensus/*", "--fail-under=100"])
+            if floor:
+                say("== the unit tier has to cover every branch of consensus, and does not: see the lines above")
+                outcome = total([outcome, Outcome(failed=1)])
+    say(f"== {tier.name} tier: {outcome} in {seconds:.1f} s")
+    if seconds > tier.limit_s:
+        say(f"!! WARNING: the {tier.name} tier took {seconds:.0f} s, over its limit of {tier.limit_s} s")
+    return outcome
+
+
+def execute(command: Sequence[str]) -> int:
+    # A test that forgets to name a home must not find the user's.
+    environment = {name: value for name, value in os.environ.items() if name != "LUCID_HOME"}
+    return subprocess.run(command, check=False, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode
+
+
+def verdict(ran: Sequence[tuple[Tier, Outcome]], *, selected: bool) -> list[str]:
+    """Why the whole has failed, a sentence each; empty when it has not.
+
+    Without a selection by pytest arguments each tier has to have run a test; with one, any of them.
+    """
+    wrong = [f"{tier.name}: {outcome.failed} failed" for tier, outcome in ran if outcome.failed]
+    idle = [tier.name for tier, outcome in ran if not outcome.passed + outcome.failed]
+    if len(idle) == len(ran) or not selected:
+        wrong += [f"{name}: ran no test" for name in idle]
+    return wrong
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs what the arguments ask for; exit code 0 when all is well, else 1, or 130 when interrupted."""
+    names = [tier.name for tier in TIERS]
+    chosen, rest = "all", list(arguments)
+    if rest and rest[0] in {*names, "all"}:
+        chosen = rest.pop(0)
+    try:
+        ran = [(tier, run(tier, rest)) for tier in TIERS if chosen in {tier.name, "all"}]
+    except KeyboardInterrupt:
+        return 130
+    wrong = verdict(ran, selected=bool(rest))
+    for sentence in wrong:
+        say(f"!! {sentence}")
+    say(str(total(outcome for _, outcome in ran)))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
