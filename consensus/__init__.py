@@ -1,0 +1,1 @@
+"""What every node must compute identically: integers, canonical bytes, no effects."""
