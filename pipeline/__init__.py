@@ -1,0 +1,1 @@
+"""One session on one machine: captured, cut, sealed, listed; no network."""
