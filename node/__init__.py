@@ -1,0 +1,1 @@
+"""The daemon: everything with effects, and the wiring."""

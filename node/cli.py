@@ -1,0 +1,187 @@
+"""The words of the command line: every command, its options and its help; what they do stands in node/commands.
+
+Exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 could not be done now (DESIGN §12).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from node import config
+from node.console import Console
+from node.exits import UNAVAILABLE, Ended
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_Add = Callable[[str, str, str], argparse.ArgumentParser]
+_EPILOG: Final = "Exit codes: 0 done · 1 the answer is no · 2 usage or configuration · 3 could not be done now."
+
+
+def _duration(text: str) -> float:
+    """Seconds, or with a unit: 90, 90s, 5m, 2h."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    seconds = float(number) * unit
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError("a duration is above 0")
+    return seconds
+
+
+def _fps(text: str) -> int:
+    if not 1 <= int(text) <= 60:
+        raise argparse.ArgumentTypeError("1 to 60 frames a second")
+    return int(text)
+
+
+def _chunk_bytes(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    bounds = int(low), int(high or 2 * int(low))
+    if not 4096 <= bounds[0] < bounds[1] <= 64_000_000:
+        raise argparse.ArgumentTypeError("LOW:HIGH with 4096 ≤ LOW < HIGH ≤ 64000000")
+    return bounds
+
+
+def _signer(text: str) -> str:
+    if len(bytes.fromhex(text)) != 32:
+        raise argparse.ArgumentTypeError("a signer's key has 64 hex digits")
+    return text.lower()
+
+
+class _Version(argparse.Action):
+    """Prints the version; looked up only when asked for, since that takes as long as all other imports together."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"lucid-node {version('lucid-node')}")
+        parser.exit()
+
+
+def _common() -> argparse.ArgumentParser:
+    """The options that every command takes."""
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
+    add("--home", metavar="DIR", default=argparse.SUPPRESS, help="this node's directory (LUCID_HOME, ~/.lucid)")
+    add("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object on the last line")
+    opens = "its first line opens the key vault (LUCID_PASSPHRASE_FILE)"
+    add("--passphrase-file", metavar="FILE", default=argparse.SUPPRESS, help=opens)
+    return common
+
+
+def _adder(common: argparse.ArgumentParser, commands: "_Commands") -> _Add:
+    """Adds a command: its name, what it does, and the function behind it as "module:function"."""
+
+    def add(name: str, does: str, target: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=does, description=does, parents=[common], epilog=_EPILOG)
+        made.set_defaults(target=target)
+        return made
+
+    return add
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    common = _common()
+    whole = argparse.ArgumentParser(
+        prog="lucid-node",
+        parents=[common],
+        description="Record remote-desktop sessions into sealed chunks that anyone can verify and nobody can quietly change.",
+        epilog=_EPILOG,
+    )
+    whole.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+    add = _adder(common, commands)
+    made = add("init", "make a home: identity, keys in a passphrase vault, commented settings", "setup:init")
+    made.add_argument(
+        "--insecure-plaintext-keys", action="store_true", help="keys without a passphrase, for tests only"
+    )
+    _recording(add)
+    _inspecting(add)
+    made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
+    made.add_argument("--display", metavar=":N", help="the X display to check (DISPLAY)")
+    keys = commands.add_parser("keys", help="export or import the keys of a home", epilog=_EPILOG)
+    _keys(_adder(common, keys.add_subparsers(metavar="export|import", required=True)))
+    return whole
+
+
+def _recording(add: _Add) -> None:
+    made = add(
+        "record", "record a session until it is stopped (Ctrl-C, SIGTERM) or its input ends", "recording:run_record"
+    )
+    what = made.add_mutually_exclusive_group()
+    what.add_argument("--display", metavar=":N", help="the X display to record (DISPLAY)")
+    what.add_argument("--input", metavar="FILE", help="record these bytes instead of a screen; - is stdin")
+    made.add_argument("--duration", type=_duration, metavar="TIME", help="stop after 90, 90s, 5m or 2h")
+    made.add_argument("--fps", type=_fps, metavar="N", help="frames a second, 1 to 60 (setting record.fps, 15)")
+    made.add_argument(
+        "--encoder", metavar="NAME", help="one of FFmpeg's H.264 encoders; auto takes the first that works"
+    )
+    made.add_argument(
+        "--audit", action=argparse.BooleanOptionalAction, help="record key classes, focus, clipboard owner"
+    )
+    made.add_argument(
+        "--chunk-bytes", type=_chunk_bytes, metavar="LOW:HIGH", help="chunk bounds other than 8000000:16000000"
+    )
+    add(
+        "recover",
+        "close sessions whose recorder died, with everything that was safe in their journals",
+        "recording:run_recover",
+    )
+
+
+def _inspecting(add: _Add) -> None:
+    add("sessions", "list the sessions of this home", "inspection:list_sessions")
+    made = add("verify", "check a session of this home or a proof bundle; needs no secret", "inspection:run_verify")
+    made.add_argument("what", metavar="SESSION|BUNDLE", help="a session id, or its first digits, or a bundle file")
+    made.add_argument("--signer", type=_signer, metavar="KEY", help="the signer's key that you trust, 64 hex digits")
+    made.add_argument("--require", choices=("signer", "witnessed", "final"), help="exit 1 unless this holds as well")
+    made = add("export", "write a proof bundle that a third party can verify", "inspection:export")
+    made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
+    made.add_argument("--out", metavar="FILE", required=True, help="the bundle")
+    made.add_argument("--with-chunks", action="store_true", help="put the sealed chunks in as well")
+    made = add("play", "write the decrypted recording", "inspection:play")
+    made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
+    made.add_argument("--out", metavar="FILE", required=True, help="the recording")
+    made.add_argument("--stream", choices=("video", "audit"), default="video", help="which stream (video)")
+    add("scrub", "read every sealed chunk and find bit rot", "inspection:scrub")
+
+
+def _keys(add: _Add) -> None:
+    made = add("export", "write the keys to a file under a passphrase", "setup:export_keys")
+    made.add_argument("--out", metavar="FILE", required=True, help="the exported keys")
+    made.add_argument("--export-passphrase-file", metavar="FILE", help="passphrase of the export, if not the vault's")
+    made = add("import", "make a home from exported keys", "setup:import_keys")
+    made.add_argument("file", metavar="FILE", help="the exported keys")
+    made.add_argument(
+        "--vault-passphrase-file", metavar="FILE", help="passphrase of the new vault, if not the export's"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; what ends it early becomes one sentence on stderr."""
+    args = parser().parse_args(argv)
+    for name in ("home", "json", "passphrase_file"):
+        if not hasattr(args, name):
+            setattr(args, name, None)
+    console = Console(as_json=bool(args.json))
+    module, _, function = args.target.partition(":")
+    try:
+        code: int = getattr(import_module(f"node.commands.{module}"), function)(args, config.home(args.home), console)
+    except Ended as error:
+        console.warn(f"lucid-node: {error}")
+        console.result({"error": str(error), "code": error.code})
+        return error.code
+    except KeyboardInterrupt:
+        console.warn("lucid-node: interrupted")
+        return UNAVAILABLE
+    except BrokenPipeError:
+        sys.stderr.close()
+        return UNAVAILABLE
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

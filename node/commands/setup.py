@@ -1,0 +1,183 @@
+"""init, keys and doctor: a home made, its keys brought out and in, and what this machine lacks."""
+
+import argparse
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from node.config import Home, display
+from node.console import Console, size
+from node.exits import DONE, NO, Unavailable, Usage
+from node.keys import new_passphrase, open_data, unlock
+from node.wallet.vault import Secrets, close, write_private
+
+
+def init(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """Make a home with new keys; refuses to overwrite one."""
+    if home.vault.exists():
+        raise Usage(f"{home.path} is a node's home already; choose another with --home, nothing was changed")
+    phrase = None if args.insecure_plaintext_keys else new_passphrase(args.passphrase_file, "the key vault")
+    secrets = Secrets.generate()
+    data = close(secrets, phrase)
+    home.create()
+    _put(home.vault, data)
+    if phrase is None:
+        console.warn("the keys stand in the clear: for tests only")
+    console.say(f"Made {home.path}.")
+    _facts(home, secrets, console)
+    console.say("Back the keys up now: `lucid-node keys export --out FILE`. Without them no recording can be played.")
+    return DONE
+
+
+def _put(file: Path, data: bytes) -> None:
+    try:
+        write_private(file, data)
+    except FileExistsError:
+        raise Usage(f"{file} exists already; nothing was changed") from None
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _facts(home: Home, secrets: Secrets, console: Console) -> None:
+    identity, address = secrets.identity.public, secrets.address
+    console.say(f"  identity  {identity.hex()}")
+    console.say(f"  account   0x{address.hex()}")
+    console.result(
+        {"home": str(home.path), "identity": identity, "account": address, "generations": len(secrets.masters)}
+    )
+
+
+def export_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """Write the keys to a file under a passphrase of its own."""
+    home.check()
+    secrets = unlock(home, args.passphrase_file)
+    phrase = new_passphrase(args.export_passphrase_file or args.passphrase_file, "the exported keys")
+    _put(Path(args.out), close(secrets, phrase))
+    console.say(f"Exported the keys to {args.out}. Try them: `lucid-node --home NEW keys import {args.out}`.")
+    _facts(home, secrets, console)
+    return DONE
+
+
+def import_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """Make a home from exported keys."""
+    try:
+        data = Path(args.file).read_bytes()
+    except OSError as error:
+        raise Unavailable(f"{args.file} cannot be read: {error.strerror}") from error
+    if home.vault.exists():
+        raise Usage(f"{home.path} has keys already; choose another home with --home, nothing was changed")
+    secrets = open_data(data, args.passphrase_file, args.file)
+    phrase = new_passphrase(args.vault_passphrase_file or args.passphrase_file, "the key vault")
+    sealed = close(secrets, phrase)
+    home.create()
+    _put(home.vault, sealed)
+    console.say(f"Imported the keys into {home.path}.")
+    _facts(home, secrets, console)
+    return DONE
+
+
+def doctor(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """Check what this machine and this home need; exit 1 when something is wrong, each with a mend."""
+    checks: list[tuple[str, str | None]] = []
+    for name, find in _CHECKS.items():
+        checks.append((name, find(home, args)))
+    for name, mend in checks:
+        console.say(f"  {'ok  ' if mend is None else 'MEND'}  {name}" + ("" if mend is None else f": {mend}"))
+    wrong = [{"check": name, "mend": mend} for name, mend in checks if mend is not None]
+    console.result({"ok": not wrong, "findings": wrong, "checked": [name for name, _ in checks]})
+    return NO if wrong else DONE
+
+
+def _home(home: Home, _args: argparse.Namespace) -> str | None:
+    try:
+        home.check()
+        home.config()
+    except (Unavailable, Usage) as error:
+        return str(error)
+    mode = home.path.stat().st_mode & 0o077
+    return f"others can look into it: chmod 700 {home.path}" if mode else None
+
+
+def _vault(home: Home, _args: argparse.Namespace) -> str | None:
+    if not home.vault.exists():
+        return "there is no key vault: `lucid-node init` makes one"
+    return f"others can read it: chmod 600 {home.vault}" if home.vault.stat().st_mode & 0o077 else None
+
+
+def _disk(home: Home, _args: argparse.Namespace) -> str | None:
+    folder = next(path for path in (home.path, *home.path.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    return f"only {size(free)} are free in {folder}: free 1 GB or more" if free < 1_000_000_000 else None
+
+
+def _program(name: str, package: str) -> Callable[[Home, argparse.Namespace], str | None]:
+    def check(_home: Home, _args: argparse.Namespace) -> str | None:
+        return None if shutil.which(name) else f"{name} is not installed: apt-get install {package}"
+
+    return check
+
+
+def _encoder(_home: Home, _args: argparse.Namespace) -> str | None:
+    import trio
+
+    from pipeline.capture import NoEncoder, probe
+
+    async def first() -> str | None:
+        try:
+            await probe()
+        except NoEncoder as error:
+            return str(error)
+        return None
+
+    return trio.run(first)
+
+
+def _screen(_home: Home, args: argparse.Namespace) -> str | None:
+    import trio
+
+    from pipeline.capture import screen_size
+    from pipeline.desktop import NoDisplay
+
+    name = args.display or display()
+    if name is None:
+        return "no display is set: name one with --display :N, or record a file with --input"
+    try:
+        trio.run(screen_size, name)
+    except NoDisplay as error:
+        return str(error)
+    return None
+
+
+def _python(_home: Home, _args: argparse.Namespace) -> str | None:
+    found = platform.python_version_tuple()
+    return (
+        None
+        if (int(found[0]), int(found[1])) >= (3, 11)
+        else f"Python {platform.python_version()} is too old: 3.11 or later"
+    )
+
+
+def _clock(_home: Home, _args: argparse.Namespace) -> str | None:
+    synced = Path("/run/systemd/timesync/synchronized").exists() or not shutil.which("timedatectl")
+    if synced:
+        return None
+    answer = subprocess.run(
+        ["timedatectl", "show", "-p", "NTPSynchronized", "--value"], capture_output=True, text=True, check=False
+    )
+    unsynced = answer.returncode == 0 and answer.stdout.strip() == "no"
+    return "the clock is not synchronised, and recordings carry its time: set it" if unsynced else None
+
+
+_CHECKS: dict[str, Callable[[Home, argparse.Namespace], str | None]] = {
+    "Python": _python,
+    "home and settings": _home,
+    "key vault": _vault,
+    "disk": _disk,
+    "clock": _clock,
+    "FFmpeg": _program("ffmpeg", "ffmpeg"),
+    "setpriv": _program("setpriv", "util-linux"),
+    "video encoder": _encoder,
+    "display": _screen,
+}

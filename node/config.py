@@ -1,0 +1,165 @@
+"""A home directory: where everything of one node lies, its version, and its settings from one TOML file.
+
+    HOME/version      layout of this directory; a newer one than ours is refused, never guessed at
+    HOME/config.toml  settings, commented; all errors in it are reported at once
+    HOME/vault        keys (node/wallet/vault)
+    HOME/store        records (LMDB)
+    HOME/chunks       sealed chunks, content-addressed
+    HOME/journals     open chunks of a session that is being recorded, one folder a session
+
+This module alone reads the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from consensus.ids import SessionId
+from node.exits import Unavailable, Usage
+
+HOME_VERSION: Final = 1
+
+TEMPLATE: Final = """\
+# Settings of this Lucid node. Every line is optional; what is commented out shows the default.
+
+[record]
+# fps = 15                 # frames a second of the screen, 1 to 60
+# encoder = "auto"         # "auto" takes the first of FFmpeg's H.264 encoders that really encodes here
+# audit = true             # key classes, focus, clipboard owner; never what was typed
+# titles = false           # window titles in the audit trail: they can hold what was written
+
+[store]
+# quota_gb = 0             # most gigabytes (10^9 bytes) of sealed chunks to keep; 0: whatever the disk has
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one home."""
+
+    fps: int = 15
+    encoder: str = "auto"
+    audit: bool = True
+    titles: bool = False
+    quota_gb: int = 0
+
+
+_SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "record": ("fps", "encoder", "audit", "titles"),
+    "store": ("quota_gb",),
+}
+_RANGES: Final[Mapping[str, tuple[int, int]]] = {"fps": (1, 60), "quota_gb": (0, 1_000_000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directory of one node, which may not exist yet."""
+
+    path: Path
+
+    @property
+    def vault(self) -> Path:
+        """The file with the keys."""
+        return self.path / "vault"
+
+    @property
+    def store(self) -> Path:
+        """The folder of the records."""
+        return self.path / "store"
+
+    @property
+    def chunks(self) -> Path:
+        """The folder of the sealed chunks."""
+        return self.path / "chunks"
+
+    def journals(self, session: SessionId) -> Path:
+        """The folder of one session's journals."""
+        return self.path / "journals" / session.hex()
+
+    def create(self) -> None:
+        """Make the directory with its version and commented settings; raises Usage where there is a node already."""
+        if self.vault.exists():
+            raise Usage(f"{self.path} is a node's home already; choose another with --home, nothing was changed")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.path / "version").write_text(f"{HOME_VERSION}\n")
+            settings = self.path / "config.toml"
+            if not settings.exists():
+                settings.write_text(TEMPLATE)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.path} cannot be made a home ({error.strerror}); choose another with --home"
+            ) from error
+
+    def check(self) -> None:
+        """Refuse a home that is missing or that a newer program wrote; raises Unavailable or Usage."""
+        try:
+            text = (self.path / "version").read_text()
+        except FileNotFoundError:
+            raise Unavailable(f"{self.path} is no node's home yet: make it one with `lucid-node init`") from None
+        except OSError as error:
+            raise Unavailable(
+                f"{self.path} cannot be read ({error.strerror}): check its owner and permissions"
+            ) from error
+        if not text.strip().isdigit():
+            raise Usage(f"{self.path / 'version'} is damaged: it should hold the number {HOME_VERSION}")
+        if int(text) > HOME_VERSION:
+            raise Usage(
+                f"{self.path} was written by a newer lucid-node (layout {int(text)}, this program knows {HOME_VERSION}): "
+                "update this program; nothing was changed"
+            )
+
+    def config(self) -> Config:
+        """The settings in config.toml; raises Usage naming every error in it at once."""
+        file = self.path / "config.toml"
+        try:
+            table = tomllib.loads(file.read_text())
+        except FileNotFoundError:
+            return Config()
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Usage(f"{file} is not TOML: {error}") from error
+        return _checked(file, table)
+
+
+def _checked(file: Path, table: Mapping[str, Any]) -> Config:
+    wrong, values = [], dict[str, Any]()
+    kinds = {field.name: type(getattr(Config(), field.name)) for field in fields(Config)}
+    for section, settings in table.items():
+        if section not in _SECTIONS or not isinstance(settings, dict):
+            wrong.append(f"[{section}] is no section; the sections are {', '.join(_SECTIONS)}")
+            continue
+        for name, value in settings.items():
+            if name not in _SECTIONS[section]:
+                wrong.append(f"{section}.{name} is no setting; {section} has {', '.join(_SECTIONS[section])}")
+            elif type(value) is not kinds[name]:
+                wrong.append(f"{section}.{name} must be of type {kinds[name].__name__}")
+            elif name in _RANGES and not _RANGES[name][0] <= value <= _RANGES[name][1]:
+                wrong.append(f"{section}.{name} must be {_RANGES[name][0]} to {_RANGES[name][1]}")
+            else:
+                values[name] = value
+    if wrong:
+        raise Usage(f"{file}: " + "; ".join(wrong))
+    return Config(**values)
+
+
+def home(option: str | None) -> Home:
+    """The home that --home names, else LUCID_HOME, else ~/.lucid."""
+    return Home(Path(option or os.environ.get("LUCID_HOME") or Path.home() / ".lucid").absolute())
+
+
+def passphrase_file(option: str | None) -> str | None:
+    """The file that --passphrase-file names, else LUCID_PASSPHRASE_FILE."""
+    return option or os.environ.get("LUCID_PASSPHRASE_FILE")
+
+
+def display() -> str | None:
+    """The X display of the environment, if any."""
+    return os.environ.get("DISPLAY") or None
+
+
+def demo_source() -> str | None:
+    """What `./lucid run` shall record: LUCID_RECORD."""
+    return os.environ.get("LUCID_RECORD") or None
