@@ -5,6 +5,7 @@ and `moov` are dropped (the same encoder wrote the same ones), and so is every `
 Source: ISO/IEC 14496-12 §8.8.12 (tfdt), §8.4.2 (mdhd).
 """
 
+import contextlib
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -39,9 +40,18 @@ def _find(data: bytearray, start: int, end: int, wanted: bytes) -> Iterator[int]
             yield from _find(data, first + 8, last, wanted)
 
 
+@contextlib.contextmanager
+def _inside(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (struct.error, IndexError) as error:
+        raise MalformedVideo(f"a {name} box of the recording is too short, or its time beyond what it holds") from error
+
+
 def _timescale(data: bytearray, start: int, end: int) -> int:
     for at in _find(data, start, end, b"mdhd"):
-        scale: int = struct.unpack_from(">I", data, at + (28 if data[at + 8] else 20))[0]
+        with _inside("mdhd"):
+            scale: int = struct.unpack_from(">I", data, at + (28 if data[at + 8] else 20))[0]
         return scale
     return _TIMESCALE_DEFAULT
 
@@ -49,9 +59,10 @@ def _timescale(data: bytearray, start: int, end: int) -> int:
 def _delay(data: bytearray, start: int, end: int, ticks: int) -> None:
     """Move a fragment's decode times by so many ticks, in place."""
     for at in _find(data, start, end, b"tfdt"):
-        form = ">Q" if data[at + 8] else ">I"
-        (time,) = struct.unpack_from(form, data, at + 12)
-        struct.pack_into(form, data, at + 12, time + ticks)
+        with _inside("tfdt"):
+            form = ">Q" if data[at + 8] else ">I"
+            (time,) = struct.unpack_from(form, data, at + 12)
+            struct.pack_into(form, data, at + 12, time + ticks)
 
 
 def join_epochs(parts: Iterable[bytes], starts_ms: Sequence[int]) -> Iterator[bytes]:
