@@ -137,7 +137,9 @@ def _inspecting(add: _Add) -> None:
     made = add("verify", "check a session of this home or a proof bundle; needs no secret", "inspection:run_verify")
     made.add_argument("what", metavar="SESSION|BUNDLE", help="a session id, or its first digits, or a bundle file")
     made.add_argument("--signer", type=_signer, metavar="KEY", help="the signer's key that you trust, 64 hex digits")
-    made.add_argument("--require", choices=("signer", "witnessed", "final"), help="exit 1 unless this holds as well")
+    made.add_argument(
+        "--require", choices=("signer", "chunks", "witnessed", "final"), help="exit 1 unless this holds as well"
+    )
     made = add("export", "write a proof bundle that a third party can verify", "inspection:export")
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("--out", metavar="FILE", required=True, help="the bundle")

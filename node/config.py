@@ -79,6 +79,11 @@ class Home:
         """The folder of one session's journals."""
         return self.path / "journals" / session.hex()
 
+    def journal_folders(self) -> list[Path]:
+        """The folders of journals that there are, by session."""
+        folder = self.path / "journals"
+        return sorted(path for path in folder.glob("?" * 64) if path.is_dir()) if folder.exists() else []
+
     def create(self) -> None:
         """Make the directory with its version and commented settings; raises Usage where there is a node already."""
         if self.vault.exists():

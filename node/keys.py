@@ -1,6 +1,7 @@
 """A home's vault opened with the passphrase that the user gives: from a file, the environment or the terminal."""
 
 import getpass
+import resource
 import sys
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def unlock(home: Home, option: str | None) -> Secrets:
 
 
 def open_data(data: bytes, option: str | None, what: str) -> Secrets:
-    """The secrets in a vault's bytes."""
+    """The secrets in a vault's bytes; from now on this process leaves no core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not needs_passphrase(data):
         return open_vault(data, None)
     if name := passphrase_file(option):

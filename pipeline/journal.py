@@ -3,12 +3,13 @@
 One file for each open chunk, `‹stream›-‹index›.journal`:
 
     header   "LUCJ"  version u8  stream u8  0 u16  index u64  network 32 B  session 32 B        80 bytes
-    record   length u32  number u64  kind u8  check 8 B ‖ ciphertext and tag                       21 + length
+    record   length u32  number u64  kind u8  mark 16 B  check 8 B ‖ ciphertext and tag            37 + length
 
-A record is sealed under the chunk's journal key with its number as the nonce and its head and the file's header as
-associated data, so records cannot be moved, repeated or altered. The check is a keyed BLAKE3 of header and head: it tells
-a file that a crash cut off inside a record, which is its end, from a length that was changed. Whatever else does not
-authenticate was changed; the records behind it are found again and kept.
+A record is sealed under the chunk's journal key with its head and the file's header as associated data, so records
+cannot be moved, repeated or altered. Its nonce is mark ‖ number, the mark a keyed BLAKE3 of what is sealed: a machine
+that is rolled back to a snapshot and goes on differently meets no nonce again. The check is a keyed BLAKE3 of header and
+head: it tells a file that a crash cut off inside a record, which is its end, from a length that was changed. Whatever
+else does not authenticate was changed; the records behind it are found again and kept.
 """
 
 import os
@@ -33,7 +34,10 @@ from pipeline.stream import Stream
 VERSION: Final = 1
 _HEADER: Final = struct.Struct(">4sBBHQ32s32s")
 _RECORD: Final = struct.Struct(">IQB")
-_HEAD_BYTES: Final = _RECORD.size + 8
+_MARK_BYTES: Final = 16
+_CHECK_BYTES: Final = 8
+_MARKED: Final = _RECORD.size + _MARK_BYTES
+_HEAD_BYTES: Final = _MARKED + _CHECK_BYTES
 _SPAN: Final = struct.Struct(">QQ")
 _NAME: Final = re.compile(r"([01])-([0-9]{12})\.journal")
 
@@ -52,12 +56,17 @@ def path(folder: Path, stream: Stream, index: int) -> Path:
     return folder / f"{stream.value}-{index:012d}.journal"
 
 
-def _nonce(number: int) -> bytes:
-    return bytes(16) + number.to_bytes(8, "big")
+def _nonce(head: bytes) -> bytes:
+    """Mark ‖ number, 24 bytes."""
+    return head[_RECORD.size : _MARKED] + head[4:12]
 
 
-def _check(key: bytes, header: bytes, head: bytes) -> bytes:
-    return blake3(header + head, key=key).digest(length=8)
+def _mark(key: bytes, plain: bytes) -> bytes:
+    return blake3(b"mark" + plain, key=key).digest(length=_MARK_BYTES)
+
+
+def _check(key: bytes, header: bytes, marked: bytes) -> bytes:
+    return blake3(b"head" + header + marked, key=key).digest(length=_CHECK_BYTES)
 
 
 @dataclass
@@ -99,11 +108,11 @@ class Journal:
 
     def _append(self, kind: Kind, plain: bytes) -> None:
         key, check_key = self.keys
-        head = _RECORD.pack(len(plain) + TAG_BYTES, self.number, kind)
+        head = _RECORD.pack(len(plain) + TAG_BYTES, self.number, kind) + _mark(check_key, plain)
         head += _check(check_key, self.header, head)
         record = bytearray(len(head) + len(plain) + TAG_BYTES)
         record[: len(head)] = head
-        encrypt_into(key, _nonce(self.number), plain, self.header + head, memoryview(record)[len(head) :])
+        encrypt_into(key, _nonce(head), plain, self.header + head, memoryview(record)[len(head) :])
         try:
             self._write(record)
         except OSError:
@@ -188,7 +197,7 @@ def _records(raw: bytes, header: bytes, keys: tuple[bytes, bytes]) -> Iterator[t
     while at + _HEAD_BYTES <= len(raw):
         head = raw[at : at + _HEAD_BYTES]
         length, number, kind = _RECORD.unpack_from(head)
-        if head[_RECORD.size :] != _check(check_key, header, head[: _RECORD.size]):
+        if head[_MARKED:] != _check(check_key, header, head[:_MARKED]):
             lost_from, at = at, _resume(raw, at + 1, header, check_key)
             yield f"record {due} was changed; {at - lost_from} bytes are lost"
             due = _RECORD.unpack_from(raw, at)[1] if at < len(raw) else due
@@ -203,7 +212,7 @@ def _records(raw: bytes, header: bytes, keys: tuple[bytes, bytes]) -> Iterator[t
             yield f"record {due} is missing"
         due = number + 1
         try:
-            yield kind, decrypt(key, _nonce(number), raw[start:at], header + head)
+            yield kind, decrypt(key, _nonce(head), raw[start:at], header + head)
         except Unauthentic:
             yield f"record {number} does not authenticate"
 
@@ -211,7 +220,7 @@ def _records(raw: bytes, header: bytes, keys: tuple[bytes, bytes]) -> Iterator[t
 def _resume(raw: bytes, at: int, header: bytes, check_key: bytes) -> int:
     """Where the next record with a sound head begins, or the end; ~1 µs a byte, for damaged journals only."""
     while at + _HEAD_BYTES <= len(raw):
-        if raw[at + _RECORD.size : at + _HEAD_BYTES] == _check(check_key, header, raw[at : at + _RECORD.size]):
+        if raw[at + _MARKED : at + _HEAD_BYTES] == _check(check_key, header, raw[at : at + _MARKED]):
             return at
         at += 1
     return len(raw)

@@ -195,7 +195,7 @@ class Manifest:
     heads: int
     last_head: Annotated[Digest, Size(32)]
     """The opening's identity where there is no head."""
-    gaps: Annotated[tuple[GapNote, ...], Most(GAPS_MAX)]
+    gaps: Annotated[tuple[GapNote, ...], Most(2 * GAPS_MAX)]
     incidents: Annotated[tuple[Incident, ...], Most(GAPS_MAX)]
     participants: Annotated[tuple[Participant, ...], Most(64)]
 

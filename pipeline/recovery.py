@@ -18,6 +18,7 @@ from consensus.signing import KeyPair
 from pipeline import journal
 from pipeline.manifest import Chunk, Closer, GapNote, Head, Incident, Listing, Manifest, order, sign
 from pipeline.manifest import identity as identity_of
+from pipeline.restore import Damaged, holds, open_chunk
 from pipeline.seal import SessionKeys
 from pipeline.sealed import Flags
 from pipeline.session import Places
@@ -54,8 +55,12 @@ async def close(
         list(found.chunks), list(found.gaps), last=max((c.last for c in found.chunks), default=opening.started)
     )
     journals = journal.find(places.journals)
+    heads = [unpack(Head, head.body) for head in found.heads]
+    for sentence in await trio.to_thread.run_sync(_unvouched, found, heads, keys, places):
+        rest.incidents.append(Incident(now(), True, sentence))
     for stream in opening.streams:
-        await _seal_rest(stream, [entry for entry in journals if entry[0] is stream], keys, places, rest, now)
+        entries = [entry for entry in journals if entry[0] is stream]
+        await _seal_rest(stream, entries, heads, keys, places, rest, now)
     chunks = order(rest.chunks)
     lost = [chunk.name for chunk in chunks if not (chunk.plain or chunk.flags & Flags.LAST)]
     rest.incidents += [
@@ -91,9 +96,34 @@ def _last_head(found: Interrupted) -> Digest:
     return identity_of(unpack(Head, found.heads[-1].body), found.opening.network)
 
 
+def _unvouched(found: Interrupted, heads: Sequence[Head], keys: SessionKeys, places: Places) -> list[str]:
+    """What is wrong with the chunks in the ledger that no head names: the identity is about to sign for them."""
+    vouched = {leaf for head in heads for leaf in head.leaves}
+    wrong = []
+    for chunk in found.chunks:
+        if chunk.leaf() not in vouched:
+            try:
+                open_chunk(found.opening, chunk, places.sink.read(chunk.file), keys)
+            except Damaged as error:
+                wrong.append(str(error))
+            except (KeyError, OSError):
+                wrong.append(f"{chunk.name} is in the records, its file is not there")
+    return wrong
+
+
+def _contradicted(heads: Sequence[Head], found: journal.Recovered, keys: SessionKeys) -> list[str]:
+    """Heads that vouched for other bytes of an open chunk than its journal gives back."""
+    tails = [tail for head in heads for tail in head.tails if (tail.stream, tail.index) == (found.stream, found.index)]
+    # Too few bytes are the verifier's finding, which names the head.
+    wrong = [tail for tail in tails if len(found.data) >= tail.size and not holds(tail, found.data, keys)]
+    name = f"{found.stream.name.lower()}/{found.index}"
+    return [f"the journal of {name} holds other bytes than a head vouches for"] if wrong else []
+
+
 async def _seal_rest(
     stream: Stream,
     journals: Sequence[tuple[Stream, int, Path]],
+    heads: Sequence[Head],
     keys: SessionKeys,
     places: Places,
     rest: _Rest,
@@ -107,7 +137,8 @@ async def _seal_rest(
     left: dict[int, journal.Recovered] = {}
     for _, index, file in journals:
         found = await trio.to_thread.run_sync(journal.recover, file, keys, stream, index)
-        rest.incidents += [Incident(now(), True, damage[:1000]) for damage in found.damage]
+        damage = (*found.damage, *(_contradicted(heads, found, keys) if index >= place else ()))
+        rest.incidents += [Incident(now(), True, sentence[:1000]) for sentence in damage]
         if index >= place and (found.data or found.gaps):
             left[index] = found
     end = max(left, default=place if not (line and line[-1].flags & Flags.LAST) else -1)

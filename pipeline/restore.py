@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from blake3 import blake3
 
 from consensus.encoding import Malformed
-from pipeline.manifest import Chunk, Opening
+from pipeline.manifest import Chunk, Opening, Tail
 from pipeline.seal import SessionKeys, Unauthentic, open_sealed
 from pipeline.sealed import Flags
 from pipeline.stream import Stream
@@ -36,12 +36,21 @@ def open_chunk(opening: Opening, chunk: Chunk, sealed: bytes | memoryview, keys:
     return plain
 
 
+def holds(tail: Tail, plain: bytes, keys: SessionKeys) -> bool:
+    """Whether a chunk's plain bytes begin with those that a head vouched for while it was open."""
+    if len(plain) < tail.size:
+        return False
+    key = keys.chunk(tail.stream, tail.index).commitment
+    return blake3(memoryview(plain)[: tail.size], key=key).digest() == tail.digest
+
+
 def stream_bytes(
     opening: Opening,
     chunks: Sequence[Chunk],
     stream: Stream,
     secret: bytes,
     read: Callable[[Chunk], bytes | memoryview],
+    tails: Sequence[Tail] = (),
 ) -> Iterator[bytes]:
     """A stream's plain bytes chunk by chunk; raises Damaged at the first chunk that is at fault. Holds one in memory.
 
@@ -57,7 +66,12 @@ def stream_bytes(
                 sealed = read(chunk)
             except (KeyError, OSError) as error:
                 raise Damaged(chunk.name, "it is missing") from error
-            yield open_chunk(opening, chunk, sealed, keys)
+            plain = open_chunk(opening, chunk, sealed, keys)
+            if not all(
+                holds(tail, plain, keys) for tail in tails if (tail.stream, tail.index) == (stream, chunk.index)
+            ):
+                raise Damaged(chunk.name, "a head vouched for other bytes while it was being recorded")
+            yield plain
             index, ended = index + 1, bool(chunk.flags & Flags.LAST)
     if not ended:
         raise Damaged(f"{stream.name.lower()}/{index}", "it is missing: the chunk before it is not the stream's last")

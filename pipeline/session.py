@@ -34,7 +34,7 @@ from pipeline.manifest import (
     sign,
 )
 from pipeline.seal import SessionKeys
-from pipeline.stores import ChunkSink, Ledger, NoRoom
+from pipeline.stores import ChunkKeeper, Ledger, NoRoom
 from pipeline.stream import Piece, Stream
 from pipeline.writer import Bench, Desk, TooManyGaps, Writer
 
@@ -73,7 +73,7 @@ class Terms:
 class Places:
     """Where a session is kept: sealed bytes, records, and the folder of its journals."""
 
-    sink: ChunkSink
+    sink: ChunkKeeper
     ledger: Ledger
     journals: Path
 

@@ -53,3 +53,7 @@ class ChunkSource(Protocol):
 
     def read(self, digest: Digest) -> bytes:
         """The bytes kept under the digest, unchecked: whoever reads verifies. Raises KeyError when absent."""
+
+
+class ChunkKeeper(ChunkSink, ChunkSource, Protocol):
+    """Both: what recovery needs, which reads what no head vouches for before it signs it."""

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import mmap
 import os
 import tempfile
@@ -15,15 +16,16 @@ from typing import BinaryIO
 
 from consensus.encoding import Malformed
 from consensus.ids import Digest, SessionId
+from consensus.records import unpack
 from node.config import Home
 from node.console import Console, Progress, moment, size
 from node.exits import DONE, NO, Refuted, Unavailable, Usage
 from node.sessions import Kept, load, proofs, sessions
 from node.store.files import ChunkFiles
-from node.store.reading import Reader, read_only
+from node.store.reading import Reader, StoreDamaged, read_only
 from pipeline.archive import VERSION, VERSION_NAME, chunk_name, end, header, padding
 from pipeline.bundle import Evidence, Fault, Read, Verdict, verify, verify_bundle
-from pipeline.manifest import Chunk, render
+from pipeline.manifest import Chunk, Head, render
 from pipeline.sealed import OVERHEAD, PLAIN_BYTES_MAX
 from pipeline.stream import Stream
 
@@ -34,11 +36,19 @@ READ_BYTES_MAX = PLAIN_BYTES_MAX + OVERHEAD
 @contextlib.contextmanager
 def _reading(home: Home) -> Iterator[Reader]:
     home.check()
-    try:
-        with read_only(home.store) as reader:
+    with contextlib.ExitStack() as stack:
+        try:
+            reader = stack.enter_context(read_only(home.store))
+        except FileNotFoundError:
+            raise Unavailable(f"nothing was recorded in {home.path} yet: `lucid-node record` does it") from None
+        except OSError as error:
+            raise Unavailable(f"{error.strerror or error}: restore the store from a backup") from error
+        try:
             yield reader
-    except FileNotFoundError:
-        raise Unavailable(f"nothing was recorded in {home.path} yet: `lucid-node record` does it") from None
+        except (Malformed, StoreDamaged) as error:
+            raise Refuted(
+                f"the records in {home.store} are damaged ({error}): restore the store from a backup"
+            ) from error
 
 
 def _which(reader: Reader, wanted: str) -> SessionId:
@@ -74,9 +84,8 @@ def list_sessions(_args: argparse.Namespace, home: Home, console: Console) -> in
     """`lucid-node sessions`."""
     rows: list[dict[str, typing.Any]] = []
     home.check()
-    with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(read_only(home.store)) if (home.store / "data.mdb").exists() else None
-        if reader is not None:
+    if (home.store / "data.mdb").exists():
+        with _reading(home) as reader:
             rows = [_row(_kept(reader, session)) for session in sessions(reader)]
     if rows:
         console.say(f"{'session':<14}{'started':<25}{'state':<13}{'chunks':>7}{'in':>11}{'sealed':>11}")
@@ -182,7 +191,7 @@ def _verify_session(wanted: str, home: Home, console: Console) -> Verdict:
             kept = _closed(reader, session)
             evidence = kept.evidence(None)
             total = sum(chunk.size for chunk in kept.chunks)
-        except Malformed as error:
+        except (Malformed, StoreDamaged) as error:
             return Verdict((Fault("store", f"the records of session {session.hex()} are damaged: {error}"),))
     progress = console.progress("verified", total=total)
     read = _reader(ChunkFiles(home.chunks), progress)
@@ -197,7 +206,7 @@ def _answer(verdict: Verdict, args: argparse.Namespace, console: Console) -> int
     opening, manifest = verdict.opening, verdict.manifest
     signer = opening.identity.hex() if opening else None
     trusted = signer is not None and args.signer is not None and signer == args.signer.lower()
-    unmet = _unmet(args, trusted=trusted)
+    unmet = _unmet(verdict, args, trusted=trusted)
     good = verdict.valid and unmet is None
     _say_verdict(verdict, args, console, trusted=trusted)
     if verdict.valid and unmet:
@@ -230,9 +239,11 @@ def _answer(verdict: Verdict, args: argparse.Namespace, console: Console) -> int
     return DONE if good else NO
 
 
-def _unmet(args: argparse.Namespace, *, trusted: bool) -> str | None:
+def _unmet(verdict: Verdict, args: argparse.Namespace, *, trusted: bool) -> str | None:
     if args.require == "signer" and not trusted:
         return "Required: a trusted signer. The signer is not the one that --signer names."
+    if args.require == "chunks" and not verdict.with_chunks:
+        return "Required: the sealed chunks. This bundle does not hold them."
     if args.require in {"witnessed", "final"}:
         return f"Required: anchored as {args.require}. This session is not anchored."
     return None
@@ -272,7 +283,7 @@ def _output(name: str) -> Iterator[BinaryIO]:
     if target.exists():
         raise Usage(f"{name} exists already; name another file with --out")
     try:
-        fd, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        fd, temporary = _unnamed(target)
     except OSError as error:
         raise Unavailable(f"{name} cannot be written: {error.strerror}") from error
     try:
@@ -280,12 +291,25 @@ def _output(name: str) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        os.rename(temporary, target)
+            # A folder's descriptor makes Python call linkat, the only way to give an unnamed file its name.
+            os.link(temporary or f"/proc/self/fd/{out.fileno()}", target, src_dir_fd=out.fileno(), follow_symlinks=True)
+    except FileExistsError:
+        raise Usage(f"{name} exists already; name another file with --out") from None
     except OSError as error:
         raise Unavailable(f"{name} cannot be written: {error.strerror}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        if temporary is not None:
             os.unlink(temporary)
+
+
+def _unnamed(target: Path) -> tuple[int, str | None]:
+    """A file without a name, so that a killed command leaves no plaintext behind; where that cannot be, with one."""
+    try:
+        return os.open(target.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), None
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}:
+            raise
+    return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
 
 
 def export(args: argparse.Namespace, home: Home, console: Console) -> int:
@@ -342,6 +366,7 @@ def _add(out: BinaryIO, name: str, data: bytes) -> None:
 def play(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node play`: the decrypted recording."""
     from node.keys import unlock
+    from pipeline.fmp4 import MalformedVideo
     from pipeline.restore import Damaged, stream_bytes
 
     stream = Stream[args.stream.upper()]
@@ -356,10 +381,14 @@ def play(args: argparse.Namespace, home: Home, console: Console) -> int:
     progress, written = console.progress("played", total=total), 0
     with _output(args.out) as out:
         try:
-            plain = stream_bytes(opening, kept.chunks, stream, secret, lambda chunk: files.read(chunk.file))
+            heads = [unpack(Head, head.body) for head in kept.heads]
+            tails = [tail for head in heads for tail in head.tails]
+            plain = stream_bytes(opening, kept.chunks, stream, secret, lambda chunk: files.read(chunk.file), tails)
             for part in _playable(kept, stream, plain):
                 written += out.write(part)
                 progress.update(written)
+        except MalformedVideo as error:
+            raise Refuted(f"the recording cannot be joined into one MP4 ({error}); nothing was written") from error
         except Damaged as error:
             raise Refuted(f"{error}; nothing was written (`lucid-node verify` tells all that is wrong)") from error
     progress.end()
@@ -377,7 +406,10 @@ def _playable(kept: Kept, stream: Stream, plain: Iterator[bytes]) -> Iterable[by
     if stream is not Stream.VIDEO or not gaps:
         return plain
     first = next((chunk.first for chunk in kept.chunks if chunk.stream is stream), kept.opening.started)
-    return join_epochs(plain, [0, *(max(0, gap.last - first) for gap in gaps)])
+    # Gaps at one place are one: an encoder that died again before its first byte began no epoch. Those at the very
+    # beginning come before the first epoch.
+    starts = {gap.offset: max(0, gap.last - first) for gap in gaps if gap.offset}
+    return join_epochs(plain, [0, *(starts[offset] for offset in sorted(starts))])
 
 
 def scrub(_args: argparse.Namespace, home: Home, console: Console) -> int:

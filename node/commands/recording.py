@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -25,7 +26,7 @@ from node.console import Console, clock, size
 from node.exits import DONE, Unavailable, Usage
 from node.keys import unlock
 from node.sessions import StoreLedger, load_open
-from node.store import Busy, Store
+from node.store import Busy, Conflict, Store
 from node.store.files import ChunkFiles
 from node.store.lmdb import LmdbStore
 from node.wallet.vault import Secrets
@@ -81,21 +82,29 @@ async def opened(args: argparse.Namespace, home: Home, console: Console) -> Asyn
 
 
 async def close_interrupted(desk: OpenHome) -> list[Manifest]:
-    """Close every session that has no manifest; says what it did."""
+    """Close every session that has no manifest, and remove journals that a crash left behind; says what it did."""
     closed = []
     for kept in await load_open(desk.store):
         found = kept.interrupted()
         opening = found.opening
         secret = desk.secrets.session_secret(opening.key_generation, opening.session)
         places = desk.places(opening.session)
-        manifest = await recovery.close(found, secret, desk.secrets.identity, places, now)
-        places.journals.rmdir()
+        try:
+            manifest = await recovery.close(found, secret, desk.secrets.identity, places, now)
+        except Malformed as error:
+            raise Unavailable(
+                f"session {opening.session.hex()} cannot be closed: {error}; move what does not belong there out of "
+                f"{places.journals}, then `lucid-node recover`"
+            ) from error
         closed.append(manifest)
         desk.console.say(
             f"Session {opening.session.hex()} had been interrupted: closed as incomplete with {manifest.chunk_count} chunks."
         )
         for incident in manifest.incidents:
             desk.console.warn(f"incident: {incident.what}")
+    for folder in desk.home.journal_folders():
+        if await desk.store.get("manifests", (bytes.fromhex(folder.name),)) is not None:
+            shutil.rmtree(folder)
     return closed
 
 
@@ -122,12 +131,12 @@ def _guarded(main: Callable[[], Awaitable[int]]) -> int:
     """Run the command; what ends it for a reason of the world's becomes a sentence and exit code 3."""
     try:
         return trio.run(main)
-    except* (Busy, NoRoom, NotClosed, NoDisplay, NoEncoder, Unavailable, Usage, Malformed, OSError) as group:
+    except* (Busy, Conflict, NoRoom, NotClosed, NoDisplay, NoEncoder, Unavailable, Usage, Malformed, OSError) as group:
         failure = cause(group)
     match failure:
         case Usage() | Unavailable():
             raise failure
-        case Malformed():
+        case Malformed() | Conflict():
             raise Unavailable(
                 f"the home's records are damaged ({failure}): restore the store from a backup"
             ) from failure
@@ -174,7 +183,7 @@ async def _record(args: argparse.Namespace, home: Home, console: Console) -> int
             )
             nursery.cancel_scope.cancel()
         totals.progress.end()
-        if not any(places.journals.iterdir()):
+        with suppress(OSError):
             places.journals.rmdir()
         return _report(manifest, totals, terms, console)
 

@@ -40,6 +40,10 @@ def page(txn: "lmdb.Transaction[bytes]", span: Interval, most: int | None) -> li
     return rows
 
 
+class StoreDamaged(Exception):
+    """LMDB met pages that it did not write: the records cannot be read."""
+
+
 class Reader:
     """The reading half of a Store, blocking; get it from `read_only`."""
 
@@ -48,7 +52,7 @@ class Reader:
 
     def get(self, table: str, key: Key) -> bytes | None:
         """The value of a row as of the last commit, None when there is none."""
-        with self._begin() as txn:
+        with self._begin() as txn, _told():
             return txn.get(row_key(table, key))
 
     def scan(
@@ -57,14 +61,14 @@ class Reader:
         """The same rows as `Store.scan` gives."""
         left = interval(table, prefix, start, reverse)
         while limit is None or limit > 0:
-            with self._begin() as txn:
+            with self._begin() as txn, _told():
                 rows = page(txn, left, limit)
             if not rows:
                 return
             left = left.beyond(rows[-1][0])
             limit = None if limit is None else limit - len(rows)
             for key, value in rows:
-                yield decode(key)[1:], value
+                yield _key(key)[1:], value
 
     def _begin(self) -> "lmdb.Transaction[bytes]":
         try:
@@ -72,6 +76,21 @@ class Reader:
         except lmdb.MapResizedError:
             self._env.set_mapsize(0)  # the writer's map has grown past ours: take over its size
             return self._env.begin()
+
+
+def _key(row: bytes) -> Key:
+    try:
+        return decode(row)
+    except ValueError as error:
+        raise StoreDamaged(str(error)) from error
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except lmdb.Error as error:
+        raise StoreDamaged(str(error)) from error
 
 
 @contextlib.contextmanager

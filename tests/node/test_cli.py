@@ -101,7 +101,8 @@ def test_a_bundle_signed_by_a_stranger_says_so_and_fails_when_the_signer_is_requ
     assert typed("verify", bundle, "--signer", trusted)[0] == 0
     code, verdict, _ = typed("verify", bundle, "--signer", trusted, "--require", "signer")
     assert (code, verdict["valid"], verdict["signer_trusted"]) == (1, True, False)
-    assert typed("verify", bundle, "--require", "final")[0] == 1
+    for unmet in ("final", "witnessed", "chunks"):
+        assert typed("verify", bundle, "--require", unmet)[0] == 1
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "swap"])
@@ -247,6 +248,20 @@ def test_a_second_recorder_on_one_home_is_refused_and_reading_works_beside_the_f
             assert typed("verify", row["session"])[0] == 3
         assert first.wait(30) == 0
     assert typed("verify", row["session"])[0] == 0
+
+
+def test_a_damaged_store_is_a_fault_and_no_traceback(recorded: str, typed: Typed, home: Path) -> None:
+    """Every page of the records overwritten in turn: each command says something sensible."""
+    whole = (home / "store" / "data.mdb").read_bytes()
+    page = 4096
+    for start in range(0, len(whole), page):
+        if not any(whole[start : start + page]):
+            continue
+        (home / "store" / "data.mdb").write_bytes(whole[:start] + b"\xa5" * page + whole[start + page :])
+        probe = f"from node.cli import main; import sys; sys.exit(main(['--home', {str(home)!r}, '--json', 'verify', {recorded!r}]))"
+        done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode != 0 or json.loads(done.stdout.splitlines()[-1])["valid"]
 
 
 def test_local_commands_start_without_trio(recorded: str, home: Path) -> None:

@@ -385,6 +385,9 @@ class Disk:
         with self.step("put"):
             self.chunks.put(digest, sealed, reserve=reserve)
 
+    def read(self, digest: Digest) -> bytes:
+        return self.chunks.read(digest)
+
     async def opened(self, opening: Signed) -> None:
         with self.step("opened"):
             await self.ledger.opened(opening)

@@ -22,7 +22,8 @@ from pipeline.stream import Stream
 from tests.pipeline.sessions import keys, terms
 
 KEYS, OTHER = keys(terms()), keys(terms("two"))
-HEADER_BYTES, RECORD_BYTES = 80, 21 + 16
+HEAD_BYTES = 37
+HEADER_BYTES, RECORD_BYTES = 80, HEAD_BYTES + 16
 Record = bytes | GapNote
 
 records = st.lists(
@@ -144,8 +145,15 @@ def test_the_same_bytes_are_never_sealed_alike() -> None:
     with folder() as where:
         raw, starts = written(where, [b"same" * 20] * 2)
         other, _ = written(where, [b"same" * 20] * 2, index=4)
-        one, two = (raw[start + 21 : start + 21 + 80] for start in starts[:2])
-        assert len({one, two, other[starts[0] + 21 : starts[0] + 21 + 80]}) == 3
+        one, two = (raw[start + HEAD_BYTES : start + HEAD_BYTES + 80] for start in starts[:2])
+        assert len({one, two, other[starts[0] + HEAD_BYTES : starts[0] + HEAD_BYTES + 80]}) == 3
+
+
+def test_a_machine_rolled_back_to_a_snapshot_meets_no_nonce_again() -> None:
+    with folder() as where:
+        (one, starts), (other, _) = written(where, [b"one way"]), written(where, [b"another"])
+        nonces = {raw[starts[0] + 4 : starts[0] + 12] + raw[starts[0] + 13 : starts[0] + 29] for raw in (one, other)}
+        assert len(nonces) == 2
 
 
 def test_a_journal_is_private_and_never_replaces_one() -> None:

@@ -322,6 +322,29 @@ async def test_a_journal_cut_short_by_someone_is_betrayed_by_the_last_head(tmp_p
     assert faults == [f"head 0 vouches for {size} bytes of video/0, which holds {size - len(LINES[2])}"]
 
 
+async def test_a_journal_that_holds_other_bytes_than_a_head_vouched_for_is_reported(tmp_path: Path) -> None:
+    """Someone with the session's key wrote another journal of the same length before recovery."""
+    disk = await opened(tmp_path)
+    journalled(tmp_path, 0, *LINES)
+    size, of = sum(map(len, LINES)), VIDEO_ONLY
+    tail = Tail(Stream.VIDEO, 0, size, Digest(bytes(32)))
+    head = Head(of.opening.session, 0, Millis(STARTED), identity(of.opening, of.opening.network), (), (tail,))
+    await disk.headed(sign(head, of.ephemeral, of.opening.network))
+    assert (await closed(disk))[1] == ["the journal of video/0 holds other bytes than a head vouches for"]
+
+
+async def test_recovery_does_not_sign_for_a_file_that_was_put_in_a_chunks_place(tmp_path: Path) -> None:
+    disk = await opened(tmp_path)
+    journalled(tmp_path, 0, LINES[0])
+    await closed(disk)
+    (chunk,) = disk.ledger.chunks
+    disk.ledger.manifest = None
+    disk.chunks._sealed[chunk.file] = b"something else"
+    incident = (await closed(disk))[1][0]
+    assert "video/0" in incident
+    assert "not those that were sealed" in incident
+
+
 async def test_no_plaintext_is_on_the_disk_while_it_records_or_after(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Journals and sealed chunks are searched at every step, the compressed audit trail too."""
     marker, seen = b"a window's title", [0]

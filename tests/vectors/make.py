@@ -38,6 +38,7 @@ from pipeline.manifest import (
 from pipeline.seal import SessionKeys, seal_into
 from pipeline.sealed import OVERHEAD
 from pipeline.stream import Stream
+from tests.vectors.beacon import beacon_v1
 from tests.vectors.stored import FOLDER
 
 
@@ -234,6 +235,7 @@ def hkdf_blake2b() -> dict[str, Any]:
 
 
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
+    "beacon_v1": beacon_v1,
     "hkdf": hkdf_blake2b,
     "merkle": merkle,
     "records_v1": records_v1,
