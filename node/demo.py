@@ -41,7 +41,7 @@ PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Demonstration:
     """The place of the demonstration and how it types commands."""
 
     root: Path
@@ -68,9 +68,9 @@ class Stage:
         return answer
 
 
-def _prepare(root: Path, console: Console) -> Stage:
+def _prepare(root: Path, console: Console) -> Demonstration:
     root.mkdir(parents=True, exist_ok=True)
-    stage = Stage(root, console)
+    stage = Demonstration(root, console)
     phrase = root / "passphrase"
     if not phrase.exists():
         phrase.touch(mode=0o600)
@@ -97,7 +97,7 @@ async def _desktop() -> AsyncIterator[tuple[str, str]]:
         yield name, f"a virtual desktop {name} with a moving picture"
 
 
-def _progress(stage: Stage, known: set[bytes]) -> tuple[SessionId | None, list[Chunk]]:
+def _progress(stage: Demonstration, known: set[bytes]) -> tuple[SessionId | None, list[Chunk]]:
     """The session being recorded and its chunks so far."""
     if not (stage.home.store / "data.mdb").exists():
         return None, []
@@ -109,7 +109,7 @@ def _progress(stage: Stage, known: set[bytes]) -> tuple[SessionId | None, list[C
     return None, []
 
 
-async def _record(stage: Stage, chunks: int) -> tuple[dict[str, Any], float]:
+async def _record(stage: Demonstration, chunks: int) -> tuple[dict[str, Any], float]:
     known = {bytes.fromhex(row["session"]) for row in stage.ask("sessions")["sessions"]}
     began = time.monotonic()
     async with _desktop() as (name, what):
@@ -137,7 +137,7 @@ async def _record(stage: Stage, chunks: int) -> tuple[dict[str, Any], float]:
     return json.loads(answer.splitlines()[-1]), time.monotonic() - began
 
 
-def _tamper(stage: Stage, bundle: Path, session: SessionId) -> tuple[Path, str]:
+def _tamper(stage: Demonstration, bundle: Path, session: SessionId) -> tuple[Path, str]:
     """A copy of the bundle with one bit flipped inside the second chunk; returns it and the chunk's name."""
     with read_only(stage.home.store) as reader:
         kept = load(reader, session)

@@ -20,7 +20,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parent.parent
-PACKAGES: Final = ("consensus", "pipeline", "node")
+PACKAGES: Final = ("consensus", "pipeline", "node", "netsim")
 VAGUE: Final = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "core"}
 VAGUE_ENDINGS: Final = ("Manager", "Helper", "Helpers", "Util", "Utils", "Impl", "Base")
 LINES_MAX, FUNCTION_LINES_MAX, DEPTH_MAX = 500, 70, 3
@@ -28,26 +28,30 @@ LINES_MAX, FUNCTION_LINES_MAX, DEPTH_MAX = 500, 70, 3
 LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     # Where a library from outside may be imported: a file, or a folder with all below it.
     "trio": ("pipeline/", "node/"),
-    "blake3": ("consensus/", "pipeline/", "node/"),  # the hash that every format names
+    "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
-    "nacl": ("consensus/signing.py", "node/wallet/"),
+    "nacl": ("consensus/signing.py", "node/wallet/", "netsim/verify.py"),
     "cryptography": ("pipeline/seal.py", "node/wallet/"),
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
     "lmdb": ("node/store/",),
+    "google": ("node/overlay/wire.py",),
+    "matplotlib": ("netsim/report.py",),
 }
 ENVIRONMENT: Final = (
     "node/config.py",
     "node/demo.py",
     "pipeline/desktop.py",  # libX11 and python-xlib take the cookie's file from XAUTHORITY and from nowhere else
 )
-PRINTING: Final = ("node/cli.py", "node/console.py", "node/demo.py", "node/render", "pipeline/testcard.py")
-SUPERVISING: Final = ("node/cli.py", "node/daemon.py")
+PRINTING: Final = ("node/cli.py", "node/console.py", "node/demo.py", "node/render", "pipeline/testcard.py", "netsim/__main__.py")
+SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "netsim/world.py")
 """May catch every exception: they are where a failure becomes a sentence."""
 STATEFUL: Final = {
     # Public dataclasses that are not frozen with slots: none of them is a record. A module's private working state is its own affair.
     "Console": "where the words of a command go",
     "Cutter": "the cut so far",
+    "Measures": "what a run has shown so far",
+    "Stage": "a world that is being run",
     "Journal": "an open file and what it holds",
     "Progress": "a line that is overwritten",
     "SessionKeys": "keeps derived keys in its dict",

@@ -1,0 +1,251 @@
+"""lucid-netsim: list, run and replay simulations of the overlay.
+
+Exit codes: 0 every invariant held, 1 one broke, 2 usage or a contradictory plan, 3 could not be done now (interrupted, no
+place to write).
+"""
+
+import argparse
+import json
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from netsim import report, tape
+from netsim.checks import Broken, judge
+from netsim.faults import Contradiction, Plan
+from netsim.scenarios import SCENARIOS, Scenario, Stage, Unknown, build, from_file, named, recipe, stage
+from netsim.tape import Recipe
+from node.overlay.calls import FindNode
+from node.overlay.entries import LogName
+from node.overlay.pen import Append
+
+HELD, BROKE, USAGE, UNAVAILABLE = 0, 1, 2, 3
+ORDERS: Final = (Append, FindNode, LogName)
+"""Commands that the scenarios give, and so may stand on a tape."""
+
+
+class Meter:
+    """Virtual time, rate and time left, on a terminal."""
+
+    def __init__(self, made: Stage, until: int) -> None:
+        self.stage, self.until, self.began = made, until, time.monotonic()
+        self.shown = 0.0
+        if sys.stderr.isatty():
+            made.world.every(1000, self.show)
+
+    def show(self) -> None:
+        """Overwrite the line, at most 5 times a second."""
+        now = time.monotonic()
+        if now - self.shown < 0.2:
+            return
+        self.shown = now
+        world, begun = self.stage.world, self.stage.measures.begun
+        share = (world.now - begun) / max(1, self.until - begun)
+        elapsed = now - self.began
+        left = elapsed / share - elapsed if share > 0 else 0.0
+        line = f"{share:6.1%}  {world.events:,} events, {world.events / max(elapsed, 1e-6):,.0f}/s, {left:.0f} s left"
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Wipe the line."""
+        if self.shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def perform(made: Stage, what: Recipe) -> tuple[float, bool]:
+    """Run a stage to its end or to Ctrl-C: seconds of real time, and whether it was interrupted."""
+    until = made.world.now + what.duration_ms
+    progress, began, interrupted = Meter(made, until), time.monotonic(), False
+    try:
+        made.broken = judge(made.world, until, made.checks)
+    except KeyboardInterrupt:
+        interrupted = True
+    progress.end()
+    return time.monotonic() - began, interrupted
+
+
+def run(args: argparse.Namespace) -> int:
+    """`lucid-netsim run`."""
+    base, table, more = _chosen(args.scenario)
+    settings = {str(key): str(value) for key, value in table.get("options", {}).items()} | dict(args.option)
+    nodes, seed = (
+        args.nodes or int(table.get("nodes", 100)),
+        args.seed if args.seed is not None else int(table.get("seed", 1)),
+    )
+    minutes = args.minutes or table.get("minutes")
+    what = recipe(base, nodes, seed, minutes, settings, more)
+    out = Path(args.out) if args.out else None
+    if out is not None:
+        _writable(out)
+    made = stage(what, real_signatures=args.real_signatures)
+    wall, interrupted = perform(made, what)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    words = ["lucid-netsim", "run", args.scenario, "--nodes", str(nodes), "--seed", str(seed)]
+    words += ["--minutes", str(what.duration_ms // 60_000)]
+    for key, value in settings.items():
+        words += ["--option", f"{key}={value}"]
+    said = report.Run(what, wall, peak, interrupted, shlex.join(words))
+    numbers = report.write(out, made, said) if out is not None else report.result(made, said)
+    _say(numbers, out, as_json=args.json)
+    if interrupted:
+        return UNAVAILABLE
+    if made.broken is not None:
+        _keep_tape(what, made.broken, made.world.digest(), out or Path(), shrink=args.shrink)
+        return BROKE
+    return HELD
+
+
+def _chosen(name: str) -> tuple[Scenario, dict[str, Any], Plan]:
+    if name.endswith(".toml"):
+        return from_file(Path(name))
+    return named(name), {}, Plan()
+
+
+def _writable(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".probe"
+    probe.touch()
+    probe.unlink()
+
+
+def _keep_tape(what: Recipe, broken: Broken, digest: str, folder: Path, *, shrink: int) -> None:
+    """Leave what broke on a tape, its fault plan shrunk within a budget of runs."""
+    kept = tape.capture(what, build, broken, digest)
+    if shrink and what.plan.faults:
+
+        def fails(plan: Plan) -> bool:
+            smaller = Recipe(what.scenario, what.seed, what.nodes, what.duration_ms, what.options, plan)
+            return tape.perform(smaller, build)[1] is not None
+
+        plan, runs = tape.shrink(what.plan, what.nodes, fails, shrink)
+        smaller = Recipe(what.scenario, what.seed, what.nodes, what.duration_ms, what.options, plan)
+        world, again = tape.perform(smaller, build)
+        if again is not None:
+            kept = tape.capture(smaller, build, again, world.digest())
+            print(f"{len(plan.faults)} of {len(what.plan.faults)} faults suffice ({runs} runs)", file=sys.stderr)
+    path = folder / f"{what.scenario}-{what.seed}.tape"
+    tape.write(path, kept)
+    print(f"{broken.check}: {broken.sentence}. Kept: lucid-netsim replay {path}", file=sys.stderr)
+
+
+def _say(numbers: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(numbers, ensure_ascii=False))
+        return
+    state = "interrupted, partial" if numbers["partial"] else "every invariant held" if numbers["ok"] else "BROKEN"
+    print(f"{numbers['scenario']}, {numbers['nodes']} nodes, seed {numbers['seed']}: {state}")
+    print(
+        f"  {numbers['virtual_s']:.0f} virtual seconds, {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB"
+    )
+    latency = numbers["delivery_ms"]
+    print(
+        f"  {numbers['messages']} messages, {numbers['deliveries']} deliveries, {numbers['entries_missing']} missing; "
+        f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"
+    )
+    print(
+        f"  {numbers['look_ups_found']} of {numbers['look_ups']} look-ups found their node; "
+        f"median {numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms"
+    )
+    print(f"  trace {numbers['digest']}")
+    if out is not None:
+        print(f"  report: {out / 'report.md'}")
+
+
+def replay(args: argparse.Namespace) -> int:
+    """`lucid-netsim replay`: 1 when what broke breaks again, exactly."""
+    kept = tape.read(Path(args.tape), ORDERS)
+    world = tape.replay(kept, build)
+    broken = kept.broken
+    facts = {"scenario": kept.recipe.scenario, "seed": kept.recipe.seed, "digest": world.digest(), **broken._asdict()}
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        print(f"{kept.recipe.scenario}, seed {kept.recipe.seed}: the same run again, to the same end at {broken.now}:")
+        print(f"  {broken.check}: {broken.sentence}")
+    return BROKE
+
+
+def listing(args: argparse.Namespace) -> int:
+    """`lucid-netsim list`."""
+    if args.json:
+        rows = [
+            {"name": one.name, "shows": one.shows, "minutes": one.minutes, "options": one.options}
+            for one in SCENARIOS.values()
+        ]
+        print(json.dumps({"scenarios": rows}))
+        return HELD
+    for one in SCENARIOS.values():
+        print(f"{one.name:<16}{one.shows}")
+        print(f"{'':<16}{one.minutes} min; " + ", ".join(f"{key}={value}" for key, value in one.options.items()))
+    return HELD
+
+
+def _option(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not (key and sign and value):
+        raise argparse.ArgumentTypeError("KEY=NUMBER")
+    return key, value
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("1 or more")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = argparse.ArgumentParser(
+        prog="lucid-netsim",
+        description="Simulate the overlay on virtual time: the same machines as the daemon's, one seed, one trace.",
+        epilog="Exit codes: 0 every invariant held · 1 one broke · 2 usage or a contradictory plan · 3 could not be done now.",
+    )
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+    made = commands.add_parser("list", help="the scenarios and their options")
+    made.set_defaults(does=listing)
+    made.add_argument("--json", action="store_true", help="one JSON object")
+    made = commands.add_parser("run", help="run a scenario, or the TOML file of your own")
+    made.set_defaults(does=run)
+    made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`, or a file that ends in .toml")
+    made.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (100)")
+    made.add_argument("--seed", type=int, metavar="S", help="what all randomness follows from (1)")
+    made.add_argument("--minutes", type=_count, metavar="M", help="virtual minutes, if not the scenario's own")
+    made.add_argument(
+        "--option", type=_option, action="append", default=[], metavar="KEY=N", help="an option of the scenario"
+    )
+    made.add_argument("--out", metavar="DIR", help="a folder for the report, its figures and tables")
+    made.add_argument("--real-signatures", action="store_true", help="check each signature each time; for small N")
+    made.add_argument(
+        "--shrink", type=int, default=0, metavar="RUNS", help="after a failure, shrink the fault plan by so many runs"
+    )
+    made.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    made = commands.add_parser("replay", help="run what broke again, exactly")
+    made.set_defaults(does=replay)
+    made.add_argument("tape", metavar="TAPE", help="a file that a broken run left")
+    made.add_argument("--json", action="store_true", help="one JSON object")
+    return whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; what ends it early is one sentence on stderr."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.does(args)
+    except (Unknown, Contradiction) as error:
+        print(f"lucid-netsim: {error}", file=sys.stderr)
+        return USAGE
+    except (tape.Refused, tape.Diverged) as error:
+        print(f"lucid-netsim: {error}", file=sys.stderr)
+        return UNAVAILABLE
+    except OSError as error:
+        print(f"lucid-netsim: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return UNAVAILABLE
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

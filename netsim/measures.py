@@ -1,0 +1,179 @@
+"""What a run measures: deliveries, look-ups, connections, traffic; collected from facts and from a look every so often.
+
+A *message* is a directory entry that a node appends while the run goes on. Gossip pushes it, anti-entropy brings it to
+whom gossip missed, so each is to reach every node that is up; its latency at a node is from the append to being held.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from consensus.ids import Digest, Millis, NodeId
+from netsim.nodes import Call
+from netsim.seeds import derive
+from netsim.world import World
+from node.overlay.calls import FindNode, LookedUp, NodesFound
+from node.overlay.entries import LogName
+from node.overlay.logs import Learned
+from node.overlay.machine import Rejected
+from node.overlay.peer import Peer
+from node.overlay.pen import Append
+
+ENTRY_LIFE_MS: Final = 7 * 86_400_000
+LATENCY_STEP_MS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The network at a moment; means over the nodes that are up."""
+
+    at_s: float
+    up: int
+    connections: float
+    contacts: float
+    directory: float
+    events: int
+    bytes_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """One look-up of a node that was up."""
+
+    at_s: float
+    found: bool
+    hops: int
+    queries: int
+    ms: int
+
+
+@dataclass
+class Measures:
+    """Everything that a run's report is made of."""
+
+    world: World
+    begun: int
+    samples: list[Sample] = field(default_factory=list)
+    look_ups: list[LookUp] = field(default_factory=list)
+    look_ups_lost: int = 0
+    sent: dict[Digest, int] = field(default_factory=dict)
+    latencies: Counter[int] = field(default_factory=Counter)
+    """How many deliveries took so many LATENCY_STEP_MS."""
+    delivered: Counter[Digest] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
+    routines: Counter[str] = field(default_factory=Counter)
+
+    def watch(self, every_ms: int) -> None:
+        """Begin to measure."""
+        world = self.world
+        world.on_fact(Learned, self._learned)
+        world.on_fact(Rejected, lambda _now, _node, fact: self.rejections.update([fact.reason]))
+        world.on_fact(LookedUp, lambda _now, _node, fact: self.routines.update([fact.kind]))
+        world.every(every_ms, self.sample)
+
+    def sample(self) -> None:
+        """Look at all nodes."""
+        world = self.world
+        peers = [node.machine for node in world.nodes if isinstance(node.machine, Peer)]
+        up = max(1, len(peers))
+        self.samples.append(
+            Sample(
+                (world.now - self.begun) / 1000,
+                len(peers),
+                sum(len(peer.connected) for peer in peers) / up,
+                sum(len(peer.dht.table) for peer in peers) / up,
+                sum(len(peer.logs.directory.authors) for peer in peers) / up,
+                world.events,
+                sum(node.bytes_in for node in world.nodes),
+            )
+        )
+
+    def _learned(self, now: int, _node: int, fact: Any) -> None:
+        sent = self.sent.get(fact.item.digest)
+        if sent is not None:
+            self.latencies[(now - sent) // LATENCY_STEP_MS] += 1
+            self.delivered[fact.item.digest] += 1
+
+    def send(self, index: int, body: bytes) -> None:
+        """Have a node append a directory entry, as one message."""
+        world = self.world
+        began = world.now
+
+        def done(call: Call) -> None:
+            if isinstance(call.result, bytes):
+                digest = Digest(call.result)
+                self.sent[digest] = began
+                self.delivered[digest] += 1
+
+        world.command(index, Append(LogName.DIRECTORY, body, Millis(world.now + ENTRY_LIFE_MS)), done)
+
+    def look_up(self, index: int, target: NodeId) -> None:
+        """Have a node look another one up."""
+        world = self.world
+
+        def done(call: Call) -> None:
+            match call.result:
+                case NodesFound(found=found, effort=effort):
+                    at = (world.now - self.begun) / 1000
+                    self.look_ups.append(LookUp(at, found, effort.hops, effort.queries, effort.ms))
+                case _:
+                    self.look_ups_lost += 1
+
+        world.command(index, FindNode(target), done)
+
+    # Work for the nodes
+
+    def messages(self, count: int, start: int, spread_ms: int, *, senders: list[int] | None = None) -> None:
+        """Schedule so many messages between a time and spread_ms later, from random nodes that are up, or from these."""
+        draw = derive(self.world.seed, "messages")
+        for number in range(count):
+            at = start + spread_ms * number // max(1, count)
+            self.world.at(at, lambda number=number: self._someone_sends(draw, number, senders))  # type: ignore[misc]
+
+    def _someone_sends(self, draw: Random, number: int, senders: list[int] | None) -> None:
+        up = senders or [node.index for node in self.world.nodes if node.up]
+        if up:
+            self.send(up[draw.randrange(len(up))], b"message %d" % number)
+
+    def look_ups_between(self, count: int, start: int, spread_ms: int) -> None:
+        """Schedule so many look-ups of random nodes that are up by random nodes that are up."""
+        draw = derive(self.world.seed, "look-ups")
+        for number in range(count):
+            self.world.at(start + spread_ms * number // max(1, count), lambda: self._someone_asks(draw))
+
+    def _someone_asks(self, draw: Random) -> None:
+        up = [node for node in self.world.nodes if node.up]
+        if len(up) > 1:
+            asker, target = draw.sample(up, 2)
+            self.look_up(asker.index, target.id)
+
+    # Results
+
+    def missing(self) -> list[tuple[int, Digest]]:
+        """Nodes that are up and do not hold the newest entry of an author that somebody holds: (node, entry)."""
+        newest: dict[NodeId, Any] = {}
+        shelves = [
+            (node.index, node.machine.logs.directory) for node in self.world.nodes if isinstance(node.machine, Peer)
+        ]
+        for _, shelf in shelves:
+            for author in shelf.authors:
+                item = shelf.chain(author)[0]
+                best = newest.get(author)
+                if best is None or (item.epoch, item.seq) > (best.epoch, best.seq):
+                    newest[author] = item
+        return [
+            (index, item.digest)
+            for index, shelf in shelves
+            for author, item in newest.items()
+            if not (chain := shelf.chain(author)) or chain[0].digest != item.digest
+        ]
+
+    def percentile(self, share: float) -> int | None:
+        """The latency in ms below which that share of deliveries lies."""
+        total, passed = sum(self.latencies.values()), 0
+        for step in sorted(self.latencies):
+            passed += self.latencies[step]
+            if passed >= share * total:
+                return (step + 1) * LATENCY_STEP_MS
+        return None

@@ -1,0 +1,304 @@
+"""Named worlds with their expectations: what happens, what is measured, and what must hold.
+
+A scenario is data: its nodes and minutes, its options with defaults, its faults, and the checks that it runs under. A user
+adds one in a TOML file of their own, on top of one of these:
+
+    base = "churn"          # which of the named ones it varies
+    nodes = 200
+    minutes = 30
+    [options]               # any that the base has
+    rate = 50
+    [[faults.crash]]        # more faults, in the words of netsim.faults; times in ms from the beginning
+    node = 3
+    at = 60000
+"""
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from consensus.ids import NO_NETWORK, NodeId
+from consensus.signing import KeyPair
+from netsim.checks import Broken, Check, FaultsTook, Report, TimeForward
+from netsim.faults import Churn, Contradiction, Cut, Fault, Gone, MassRestart, Plan, apply, complaints, parse
+from netsim.measures import Measures
+from netsim.tape import Recipe
+from netsim.verify import CachedVerify
+from netsim.world import World
+from node.overlay.entries import Chain, opener
+from node.overlay.machine import Machine
+from node.overlay.peer import Peer, PeerLimits, Surroundings
+
+MINUTE: Final = 60_000
+SEEDS: Final = 3
+SAMPLES: Final = 120
+Options = Mapping[str, int]
+
+
+class Unknown(Exception):
+    """There is no such scenario or option, or it makes no sense; the sentence says what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A named world."""
+
+    name: str
+    shows: str
+    minutes: int
+    options: Options
+    faults: Callable[[int, Options], tuple[Fault, ...]]
+    work: Callable[[Measures, int, Options], None]
+    settle_min: int = 10
+    """The end of the run in which nothing new happens and everything must have come together."""
+    look_ups_found: int = 950
+    """Of 1,000 look-ups, how many must find their node."""
+
+
+class Directories:
+    """At the end every node that is up holds the newest directory entry of everybody."""
+
+    def __init__(self, measures: Measures) -> None:
+        self.measures = measures
+
+    def watch(self, world: World, report: Report) -> None:
+        """Nothing is needed while it runs."""
+
+    def end(self, world: World, report: Report) -> None:
+        """Compare all nodes."""
+        del world
+        missing = self.measures.missing()
+        if missing:
+            node, digest = missing[0]
+            report(node, f"{len(missing)} entries are missing at nodes that are up, {digest.hex()[:8]} first")
+
+
+class LookUps:
+    """Enough of the look-ups found whom they sought."""
+
+    def __init__(self, measures: Measures, least: int) -> None:
+        self.measures, self.least = measures, least
+
+    def watch(self, world: World, report: Report) -> None:
+        """Nothing is needed while it runs."""
+
+    def end(self, world: World, report: Report) -> None:
+        """Count."""
+        del world
+        done = self.measures.look_ups
+        found = sum(one.found for one in done)
+        if 1000 * found < self.least * len(done):
+            report(-1, f"{found} of {len(done)} look-ups found their node; {self.least} in 1,000 are expected")
+
+
+@dataclass
+class Stage:
+    """A world that is set up to run: with its measures and its checks."""
+
+    world: World
+    measures: Measures
+    checks: Sequence[Check]
+    verify: CachedVerify
+    broken: Broken | None = None
+
+
+def keys_of(seed: int, number: int) -> KeyPair:
+    """The key pair of a node of a run."""
+    return KeyPair.from_seed(Random(f"{seed}/{number}").randbytes(32))  # noqa: S311 - a simulation, no secret
+
+
+def _nothing(_nodes: int, _options: Options) -> tuple[Fault, ...]:
+    return ()
+
+
+def _steady(measures: Measures, until: int, options: Options) -> None:
+    """Messages and look-ups from the moment everybody has joined until the network is left to settle."""
+    start = measures.begun + options["join_s"] * 1000 + 2 * MINUTE
+    measures.messages(options["messages"], start, max(1, until - start))
+    measures.look_ups_between(options["look_ups"], start, max(1, until - start))
+
+
+def _burst(measures: Measures, _until: int, options: Options) -> None:
+    """All messages at once, from a few nodes in turn."""
+    start = measures.begun + options["join_s"] * 1000 + 5 * MINUTE
+    measures.messages(options["messages"], start, options["burst_ms"])
+
+
+def _churn(nodes: int, options: Options) -> tuple[Fault, ...]:
+    """Each node but the seeds goes `rate` per cent of an hour's worth: mean session 1 h · 100 / rate, ten minutes away."""
+    begin = options["join_s"] * 1000 + 3 * MINUTE
+    session = 3_600_000 * 100 // max(1, options["rate"])
+    return (Churn(begin, begin + options["churn_min"] * MINUTE, session, 10 * MINUTE, tuple(range(SEEDS, nodes))),)
+
+
+def _partition(nodes: int, options: Options) -> tuple[Fault, ...]:
+    """Two halves that hear nothing of each other for a while."""
+    begin, half = options["join_s"] * 1000 + 5 * MINUTE, nodes // 2
+    one, other, span = tuple(range(half)), tuple(range(half, nodes)), options["cut_min"] * MINUTE
+    return (Cut("east", begin, one, other, span), Cut("west", begin, other, one, span))
+
+
+def _seeds_gone(nodes: int, options: Options) -> tuple[Fault, ...]:
+    """All bootstrap nodes leave for good; later a third of the others restarts at once."""
+    begin = options["join_s"] * 1000 + 5 * MINUTE
+    gone = Gone(tuple(range(min(SEEDS, nodes - 1))), begin)
+    return (gone, MassRestart(begin + 5 * MINUTE, options["share"] * 10, 2 * MINUTE, MINUTE))
+
+
+_COMMON: Final = {"join_s": 60, "messages": 60, "look_ups": 200}
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    one.name: one
+    for one in (
+        Scenario(
+            "bootstrap",
+            "a network builds itself from three bootstrap nodes, gossips, looks up and compares directories",
+            60,
+            _COMMON,
+            _nothing,
+            _steady,
+        ),
+        Scenario(
+            "churn",
+            "nodes come and go: `rate` per cent of them an hour (5, 20, 50)",
+            60,
+            {**_COMMON, "rate": 20, "churn_min": 40},
+            _churn,
+            _steady,
+            look_ups_found=850,
+        ),
+        Scenario(
+            "partition",
+            "the network falls into two halves and heals; both went on writing",
+            50,
+            {**_COMMON, "cut_min": 15},
+            _partition,
+            _steady,
+            settle_min=15,
+            look_ups_found=500,
+        ),
+        Scenario(
+            "burst",
+            "500 messages within a second",
+            25,
+            {"join_s": 60, "messages": 500, "burst_ms": 1000},
+            _nothing,
+            _burst,
+        ),
+        Scenario(
+            "bootstrap-gone",
+            "all bootstrap nodes leave for good, then a third of the others restarts: the directory brings them back",
+            45,
+            {**_COMMON, "share": 33},
+            _seeds_gone,
+            _steady,
+            settle_min=15,
+            look_ups_found=850,
+        ),
+    )
+}
+
+
+def named(name: str) -> Scenario:
+    """A scenario by its name; raises Unknown."""
+    if name not in SCENARIOS:
+        raise Unknown(f"there is no scenario {name}: there are {', '.join(SCENARIOS)}, or the TOML file of your own")
+    return SCENARIOS[name]
+
+
+def from_file(path: Path) -> tuple[Scenario, dict[str, Any], Plan]:
+    """The base, the settings and the additional faults of a user's scenario; raises Unknown, Contradiction, OSError."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Unknown(f"{path} is not TOML: {error}") from error
+    known = {"base", "nodes", "minutes", "seed", "options", "faults"}
+    if strange := [key for key in table if key not in known]:
+        raise Unknown(f"{path}: {', '.join(strange)} is unknown; there are {', '.join(sorted(known))}")
+    base = named(str(table.get("base", "bootstrap")))
+    faults = table.pop("faults", {})
+    text = "".join(_toml(kind, entry) for kind, entries in faults.items() for entry in entries)
+    return base, table, parse(text)
+
+
+def _toml(kind: str, entry: Mapping[str, Any]) -> str:
+    def spell(value: object) -> str:
+        return f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
+
+    return f"[[{kind}]]\n" + "".join(f"{key} = {spell(value)}\n" for key, value in entry.items())
+
+
+def recipe(
+    scenario: Scenario, nodes: int, seed: int, minutes: int | None, options: Mapping[str, str], more: Plan
+) -> Recipe:
+    """What exactly is to be run; raises Unknown and Contradiction for what makes no sense."""
+    chosen = dict(scenario.options)
+    for key, text in options.items():
+        if key not in chosen:
+            raise Unknown(
+                f"{scenario.name} has no option {key}; it has {', '.join(f'{k}={v}' for k, v in chosen.items())}"
+            )
+        if not str(text).isdigit():
+            raise Unknown(f"the option {key} is a number, and {text} is none")
+        chosen[key] = int(text)
+    if nodes < 2:
+        raise Unknown(f"a network has at least 2 nodes, and {nodes} were asked for")
+    length = (minutes or scenario.minutes) * MINUTE
+    least = chosen["join_s"] * 1000 + 3 * MINUTE + scenario.settle_min * MINUTE
+    if length < least:
+        raise Unknown(f"{scenario.name} takes {-(-least // MINUTE)} minutes at least with these options")
+    plan = Plan((*scenario.faults(nodes, chosen), *more.faults))
+    if wrong := complaints(plan, nodes):
+        raise Contradiction("; ".join(wrong))
+    return Recipe(scenario.name, seed, nodes, length, tuple(sorted(chosen.items())), plan)
+
+
+def stage(
+    recipe: Recipe, recorded: Iterable[int] = (), *, real_signatures: bool = False, limits: PeerLimits | None = None
+) -> Stage:
+    """The world of a recipe with everything scheduled, its measures and its checks."""
+    scenario, options = named(recipe.scenario), {key: int(value) for key, value in recipe.options}
+    verify = CachedVerify(real=real_signatures)
+    keys = {NodeId(pair.public): pair for pair in (keys_of(recipe.seed, n) for n in range(recipe.nodes))}
+    ids = list(keys)
+    seeds, bounds, open_entry = tuple(ids[:SEEDS]), limits or PeerLimits(), _shared()
+
+    def make(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
+        around = Surroundings(NO_NETWORK, verify, seeds, open_entry=open_entry)
+        return Peer(keys[me], rng, around, bounds, records)
+
+    world = World(recipe.seed, make, recorded=recorded)
+    begun = world.now
+    for number, node in enumerate(ids):
+        world.add(node, at=begun + options["join_s"] * 1000 * number // recipe.nodes)
+    measures = Measures(world, begun)
+    measures.watch(max(1000, recipe.duration_ms // SAMPLES))
+    settle = begun + recipe.duration_ms - scenario.settle_min * MINUTE
+    scenario.work(measures, settle, options)
+    applied = apply(world, recipe.plan)
+    checks: list[Check] = [TimeForward(MINUTE), Directories(measures), LookUps(measures, scenario.look_ups_found)]
+    if applied.faults:
+        checks.append(FaultsTook(recipe.plan))
+    return Stage(world, measures, checks, verify)
+
+
+def build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:
+    """What netsim.tape needs to run a recipe again."""
+    made = stage(recipe, recorded)
+    return made.world, made.checks
+
+
+def _shared() -> Callable[[bytes], Chain]:
+    """One parsed and kept copy of each entry for all nodes of a world."""
+    open_entry, kept = opener(NO_NETWORK), dict[bytes, Chain]()
+
+    def opened(data: bytes) -> Chain:
+        chain = kept.get(data)
+        if chain is None:
+            chain = kept[data] = open_entry(data)
+        return chain
+
+    return opened

@@ -1,0 +1,500 @@
+"""The protobuf messages of libp2p's gossipsub and kad-dht, to and from tuples, with a cap on every field.
+
+Whoever sends these bytes is not trusted: a decoder returns a message within its limits or raises Malformed, nothing else.
+Fields that it does not know are skipped, as protobuf demands; the cap on the frame bounds them. Frames carry no length
+prefix here, that is the transport's.
+
+Two choices keep the hot path short. A published message is spliced into its frame as bytes, so that it is passed on as it
+came and its signature never depends on how we would have spelled it. And every author is an Ed25519 key that stands
+inside its own peer id, so that a signature needs no look-up. Strings are declared as bytes and decoded here, because
+protobuf implementations differ on what they do with text that is not UTF-8.
+
+Source: libp2p/specs: pubsub/README.md ("Message", "Message Signing"), pubsub/gossipsub/gossipsub-v1.1.md ("Protobuf"),
+kad-dht/README.md ("RPC messages"), peer-ids/peer-ids.md ("Keys", "Peer IDs").
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from consensus.encoding import Malformed
+from consensus.ids import NodeId
+
+SEQNO_BYTES: Final = 8
+SIGNATURE_BYTES: Final = 64
+
+_KEY_HEAD: Final = bytes.fromhex("08011220")  # protobuf: type = Ed25519, data = 32 bytes
+_ID_HEAD: Final = bytes.fromhex("0024") + _KEY_HEAD  # multihash: identity, 36 bytes
+_ID_BYTES: Final = len(_ID_HEAD) + 32
+_SIGNATURE_HEAD: Final = b"\x2a\x40"  # field 5, 64 bytes
+_SIGNED_PREFIX: Final = b"libp2p-pubsub:"
+_PLAIN_HEAD: Final = b"\x0a\x26" + _ID_HEAD  # field 1, 38 bytes
+_DATA_AT: Final = len(_PLAIN_HEAD) + 32
+_KEY_FIELD: Final = b"\x32\x24" + _KEY_HEAD  # field 6, 36 bytes
+_PUBLISH_HEAD: Final = b"\x12"  # field 2 of an RPC
+
+
+@dataclass(frozen=True, slots=True)
+class RpcLimits:
+    """What a gossip frame may hold."""
+
+    frame_bytes_max: int = 1 << 20  # go and js refuse longer frames too
+    data_bytes_max: int = 1_000_000  # of one message; leaves room for its head within the frame
+    messages_max: int = 4096  # a frame full of messages of 250 B
+    topics_max: int = 128  # subscriptions, GRAFTs, PRUNEs and IHAVEs, each; a network has five topics
+    topic_bytes_max: int = 128
+    ids_max: int = 8192  # message ids in all; a burst of 5,000 (go's own bound) fits
+    id_bytes_max: int = 64  # ours are 46
+    exchanged_max: int = 32  # peers in a PRUNE; go and js send 16
+
+
+@dataclass(frozen=True, slots=True)
+class KadLimits:
+    """What a DHT frame may hold."""
+
+    frame_bytes_max: int = 1 << 16  # 20 contacts of 4 addresses take 8 KiB
+    key_bytes_max: int = 128
+    value_bytes_max: int = 32_768
+    time_bytes_max: int = 64  # RFC 3339
+    peers_max: int = 64  # of each kind; k is 20
+    addresses_max: int = 16
+    address_bytes_max: int = 256  # /onion3 takes 39
+    id_bytes_max: int = 64
+
+
+RPC_LIMITS: Final = RpcLimits()
+KAD_LIMITS: Final = KadLimits()
+
+
+class Message(NamedTuple):
+    """A published message in the form that StrictSign demands; whether its signature holds is not checked here."""
+
+    id: bytes
+    """author's peer id ‖ seqno, 46 bytes."""
+    author: NodeId
+    topic: str
+    data: bytes
+    signature: bytes
+    raw: bytes
+    """The message as it came, signature included."""
+    plain: int = 0
+    """Where the signature's field begins, if all before it is spelled as every implementation spells it; else 0."""
+
+
+class Subscription(NamedTuple):
+    """Whether the sender wants a topic from now on."""
+
+    subscribe: bool
+    topic: str
+
+
+class Ihave(NamedTuple):
+    """Messages that the sender has and could send."""
+
+    topic: str
+    ids: tuple[bytes, ...]
+
+
+class Prune(NamedTuple):
+    """The sender has taken us out of its mesh."""
+
+    topic: str
+    peers: tuple[bytes, ...] = ()
+    """Peer ids of others in the topic; signed records that came with them are not kept."""
+    backoff_s: int = 0
+    """Seconds during which to send no GRAFT, 0 ≤ n < 2⁶⁴; 0: not told."""
+
+
+class Rpc(NamedTuple):
+    """One gossip frame."""
+
+    subscriptions: tuple[Subscription, ...] = ()
+    publish: tuple[Message, ...] = ()
+    ihave: tuple[Ihave, ...] = ()
+    iwant: tuple[bytes, ...] = ()
+    graft: tuple[str, ...] = ()
+    prune: tuple[Prune, ...] = ()
+
+
+class KadType(IntEnum):
+    """What a DHT message asks or answers."""
+
+    PUT_VALUE = 0
+    GET_VALUE = 1
+    ADD_PROVIDER = 2
+    GET_PROVIDERS = 3
+    FIND_NODE = 4
+    PING = 5
+
+
+class KadRecord(NamedTuple):
+    """A value under its key."""
+
+    key: bytes
+    value: bytes
+    time_received: str = ""
+    """RFC 3339, set by whoever stored it; not to be trusted."""
+
+
+class KadPeer(NamedTuple):
+    """A peer as another knows it."""
+
+    id: bytes
+    """A peer id; `node_id` tells whose."""
+    addresses: tuple[bytes, ...] = ()
+    """Binary multiaddrs."""
+    connection: int = 0
+    """0 not connected, 1 connected, 2 can connect, 3 cannot connect."""
+
+
+class KadMessage(NamedTuple):
+    """One DHT frame."""
+
+    type: KadType
+    key: bytes = b""
+    record: KadRecord | None = None
+    closer: tuple[KadPeer, ...] = ()
+    providers: tuple[KadPeer, ...] = ()
+
+
+def public_key_pb(node: NodeId) -> bytes:
+    """libp2p's protobuf of an Ed25519 public key, 36 bytes."""
+    return _KEY_HEAD + node
+
+
+def peer_id(node: NodeId) -> bytes:
+    """libp2p's peer id of a node, 38 bytes: the identity multihash of its public key's protobuf."""
+    return _ID_HEAD + node
+
+
+def node_id(peer: bytes) -> NodeId:
+    """The node whose peer id that is; raises Malformed for keys of another type, hashed ids and other bytes."""
+    if len(peer) != _ID_BYTES or not peer.startswith(_ID_HEAD):
+        raise Malformed("not the peer id of an Ed25519 key")
+    return NodeId(peer[len(_ID_HEAD) :])
+
+
+def _schema() -> Callable[[str], Any]:
+    """Message classes by name, from descriptors written out here; no generated file, and a pool of our own."""
+    field = descriptor_pb2.FieldDescriptorProto
+    kinds = {"bytes": field.TYPE_BYTES, "bool": field.TYPE_BOOL, "u64": field.TYPE_UINT64, "i32": field.TYPE_INT32}
+    file = descriptor_pb2.FileDescriptorProto(name="lucid/libp2p.proto", package="lucid.libp2p", syntax="proto2")
+    for name, fields in {
+        # `publish` and the strings are declared as bytes: the same on the wire.
+        "Subscription": "1 bool subscribe, 2 bytes topic",
+        "Message": "1 bytes from, 2 bytes data, 3 bytes seqno, 4 bytes topic, 5 bytes signature, 6 bytes key",
+        "Ihave": "1 bytes topic, 2* bytes ids",
+        "Iwant": "1* bytes ids",
+        "Graft": "1 bytes topic",
+        "PeerInfo": "1 bytes id, 2 bytes record",
+        "Prune": "1 bytes topic, 2* PeerInfo peers, 3 u64 backoff",
+        "Control": "1* Ihave ihave, 2* Iwant iwant, 3* Graft graft, 4* Prune prune",
+        "Rpc": "1* Subscription subscriptions, 2* bytes publish, 3 Control control",
+        "KadRecord": "1 bytes key, 2 bytes value, 5 bytes time",
+        "KadPeer": "1 bytes id, 2* bytes addresses, 3 i32 connection",
+        # enums are declared as int32, so that a value beyond them is seen and refused
+        "Kad": "1 i32 type, 2 bytes key, 3 KadRecord record, 8* KadPeer closer, 9* KadPeer providers",
+    }.items():
+        entry = file.message_type.add(name=name)
+        for spec in fields.split(", "):
+            number, kind, label = spec.split(" ")
+            repeated = number.endswith("*")
+            entry.field.add(
+                name=label,
+                number=int(number.rstrip("*")),
+                label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
+                type=kinds.get(kind, field.TYPE_MESSAGE),
+                type_name=None if kind in kinds else f".lucid.libp2p.{kind}",
+            )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"lucid.libp2p.{name}"))
+
+
+_class: Final = _schema()
+_RPC: Final = _class("Rpc")
+_MESSAGE: Final = _class("Message")
+_KAD: Final = _class("Kad")
+_NOTHING: Final[tuple[Any, ...]] = ()
+
+
+def _parse(kind: Any, data: bytes, most: int) -> Any:
+    if len(data) > most:
+        raise Malformed(f"{len(data)} bytes, {most} at most")
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise Malformed("not protobuf") from error
+
+
+def _capped(what: str, value: bytes, most: int) -> bytes:
+    if len(value) > most:
+        raise Malformed(f"{what} of {len(value)} bytes, {most} at most")
+    return value
+
+
+def _counted(what: str, items: Sequence[Any], most: int) -> Sequence[Any]:
+    if len(items) > most:  # before anything is made of them
+        raise Malformed(f"{len(items)} {what}, {most} at most")
+    return items
+
+
+def _topic(raw: bytes, most: int) -> str:
+    if not 0 < len(raw) <= most:
+        raise Malformed(f"a topic of {len(raw)} bytes, 1 to {most} are allowed")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("a topic that is not UTF-8") from error
+
+
+def decode_message(raw: bytes, limits: RpcLimits = RPC_LIMITS) -> Message:
+    """The published message in raw bytes; raises Malformed unless it has all that StrictSign demands.
+
+    That is an author whose Ed25519 key is in its peer id, eight bytes of seqno, a topic, 64 bytes of signature, and no
+    key but the author's.
+    """
+    return _plain_message(raw, limits) or _parsed_message(raw, limits)
+
+
+def _parsed_message(raw: bytes, limits: RpcLimits) -> Message:
+    parsed = _parse(_MESSAGE, raw, limits.frame_bytes_max)
+    sender = getattr(parsed, "from")
+    seqno, signature, key = parsed.seqno, parsed.signature, parsed.key
+    author = node_id(sender)
+    if len(seqno) != SEQNO_BYTES or len(signature) != SIGNATURE_BYTES:
+        raise Malformed("a message without seqno of 8 bytes and signature of 64")
+    if key and key != _KEY_HEAD + author:
+        raise Malformed("a message with a key that is not its author's")
+    data = _capped("data", parsed.data, limits.data_bytes_max)
+    return Message(sender + seqno, author, _topic(parsed.topic, limits.topic_bytes_max), data, signature, raw)
+
+
+def _plain_message(raw: bytes, limits: RpcLimits) -> Message | None:
+    """The message if it is spelled the usual way: fields 1 to 5 once and in order, then at most the author's key.
+
+    That is how everybody spells it, and reading it by hand takes a third of the time. None for anything else, which
+    `_parsed_message` then judges; a test holds the two to one another.
+    """
+    if not raw.startswith(_PLAIN_HEAD) or len(raw) <= _DATA_AT + 1 or raw[_DATA_AT] != 0x12:
+        return None
+    size, at = raw[_DATA_AT + 1], _DATA_AT + 2
+    if size >= 0x80:
+        size, at = _read_varint(raw, _DATA_AT + 1)
+    seqno_at = at + size
+    topic_at = seqno_at + SEQNO_BYTES + 4
+    if topic_at > len(raw) or size > limits.data_bytes_max:
+        return None
+    signature_at = topic_at + raw[topic_at - 1]
+    end = signature_at + 2 + SIGNATURE_BYTES
+    if (
+        raw[seqno_at : seqno_at + 2] != b"\x1a\x08"
+        or raw[topic_at - 2] != 0x22
+        or raw[signature_at : signature_at + 2] != _SIGNATURE_HEAD
+        or not 0 < raw[topic_at - 1] <= min(limits.topic_bytes_max, 0x7F)  # of one byte
+        or (end != len(raw) and raw[end:] != _KEY_FIELD + raw[8:_DATA_AT])
+    ):
+        return None
+    topic = _topic(raw[topic_at:signature_at], limits.topic_bytes_max)
+    message_id = raw[2:_DATA_AT] + raw[seqno_at + 2 : topic_at - 2]
+    data, signature = raw[at:seqno_at], raw[signature_at + 2 : end]
+    return Message(message_id, NodeId(raw[8:_DATA_AT]), topic, data, signature, raw, signature_at)
+
+
+def signed_bytes(message: Message) -> bytes:
+    """What the author signed: "libp2p-pubsub:" ‖ the message marshalled anew without signature and key."""
+    if message.plain:
+        return _SIGNED_PREFIX + message.raw[: message.plain]
+    parsed = _MESSAGE.FromString(message.raw)
+    parsed.ClearField("signature")
+    parsed.ClearField("key")
+    return _SIGNED_PREFIX + bytes(parsed.SerializeToString())
+
+
+def compact(message: Message, signed: bytes) -> Message:
+    """The message without what its signature does not cover and what a relay could have added; signed: `signed_bytes`."""
+    if message.plain:
+        return message
+    return message._replace(raw=signed[len(_SIGNED_PREFIX) :] + _SIGNATURE_HEAD + message.signature)
+
+
+def sign_message(author: NodeId, seqno: int, topic: str, data: bytes, sign: Callable[[bytes], bytes]) -> Message:
+    """A message signed by sign, plain Ed25519 of the author's key; raises Malformed if it breaks the RPC_LIMITS.
+
+    The key itself is left out: it stands in the peer id (libp2p/specs pubsub, "Message").
+    """
+    sender, number = peer_id(author), seqno.to_bytes(SEQNO_BYTES, "big")
+    name = topic.encode(errors="surrogatepass")
+    _topic(name, RPC_LIMITS.topic_bytes_max)
+    _capped("data", data, RPC_LIMITS.data_bytes_max)
+    body = _MESSAGE(**{"from": sender, "data": data, "seqno": number, "topic": name}).SerializeToString()
+    signature = sign(_SIGNED_PREFIX + body)
+    raw = body + _SIGNATURE_HEAD + signature
+    return Message(sender + number, author, topic, data, signature, raw, len(body))
+
+
+def decode_rpc(frame: bytes, limits: RpcLimits = RPC_LIMITS) -> Rpc:
+    """The gossip frame in bytes, every message in it decoded; raises Malformed."""
+    if len(frame) > 128 and frame.startswith(_PUBLISH_HEAD):  # no signed message fits into less
+        size, at = _read_varint(frame, 1)
+        if at + size == len(frame) <= limits.frame_bytes_max:  # one message and nothing else, as most frames are
+            return Rpc(_NOTHING, (decode_message(frame[at:], limits),))
+    parsed = _parse(_RPC, frame, limits.frame_bytes_max)
+    publish = _counted("messages", parsed.publish, limits.messages_max)
+    subscriptions = _counted("subscriptions", parsed.subscriptions, limits.topics_max)
+    messages = tuple([decode_message(raw, limits) for raw in publish]) if publish else _NOTHING
+    wishes = _NOTHING
+    if subscriptions:
+        most = limits.topic_bytes_max
+        wishes = tuple([Subscription(each.subscribe, _topic(each.topic, most)) for each in subscriptions])
+    if not parsed.HasField("control"):
+        return Rpc(wishes, messages)
+    return Rpc(wishes, messages, *_decode_control(parsed.control, limits))
+
+
+def _decode_control(
+    control: Any, limits: RpcLimits
+) -> tuple[tuple[Ihave, ...], tuple[bytes, ...], tuple[str, ...], tuple[Prune, ...]]:
+    most, longest, room = limits.topics_max, limits.topic_bytes_max, limits.ids_max
+    ihave: list[Ihave] = []
+    iwant: list[bytes] = []
+    graft = prune = _NOTHING
+    if entries := control.ihave:
+        for each in _counted("IHAVEs", entries, most):
+            ids = _ids(each.ids, room, limits)
+            room -= len(ids)
+            ihave.append(Ihave(_topic(each.topic, longest), tuple(ids)))
+    if entries := control.iwant:
+        for each in _counted("IWANTs", entries, most):
+            ids = _ids(each.ids, room, limits)
+            room -= len(ids)
+            iwant.extend(ids)
+    if entries := control.graft:
+        graft = tuple([_topic(each.topic, longest) for each in _counted("GRAFTs", entries, most)])
+    if entries := control.prune:
+        prune = tuple([_decode_prune(each, limits) for each in _counted("PRUNEs", entries, most)])
+    return tuple(ihave), tuple(iwant), graft, prune
+
+
+def _ids(ids: Any, room: int, limits: RpcLimits) -> list[bytes]:
+    if len(ids) > room:
+        raise Malformed(f"more than {limits.ids_max} message ids")
+    found: list[bytes] = ids[:]
+    if found and max(map(len, found)) > limits.id_bytes_max:
+        raise Malformed(f"a message id longer than {limits.id_bytes_max} bytes")
+    return found
+
+
+def _decode_prune(prune: Any, limits: RpcLimits) -> Prune:
+    peers = _counted("exchanged peers", prune.peers, limits.exchanged_max)
+    found = tuple([_capped("a peer id", each.id, limits.id_bytes_max) for each in peers])
+    return Prune(_topic(prune.topic, limits.topic_bytes_max), found, prune.backoff)
+
+
+def encode_publish(messages: Sequence[Message]) -> bytes:
+    """The frame of an RPC that only publishes; by hand, since most frames are of this kind and hold one message."""
+    if len(messages) == 1:
+        raw = messages[0].raw
+        return _PUBLISH_HEAD + _varint(len(raw)) + raw
+    return b"".join([part for each in messages for part in (_PUBLISH_HEAD, _varint(len(each.raw)), each.raw)])
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    return bytes((value & 0x7F | 0x80,)) + _varint(value >> 7)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """A varint of two or three bytes and where it ends; a length that fits nowhere if it is another."""
+    first, second, third = (*data[at : at + 3], 0, 0, 0)[:3]
+    if 0 < second < 0x80 <= first:
+        return first & 0x7F | second << 7, at + 2
+    if 0 < third < 0x80 <= min(first, second):
+        return first & 0x7F | (second & 0x7F) << 7 | third << 14, at + 3
+    return len(data), at
+
+
+def encode_rpc(rpc: Rpc, limits: RpcLimits = RPC_LIMITS) -> bytes:
+    """The frame of a gossip RPC, messages spliced in as they are; raises Malformed if the frame is too long."""
+    out = _RPC(publish=[message.raw for message in rpc.publish])
+    for subscribe, topic in rpc.subscriptions:
+        out.subscriptions.add(subscribe=subscribe, topic=topic.encode())
+    for topic, ids in rpc.ihave:
+        out.control.ihave.add(topic=topic.encode(), ids=ids)
+    if rpc.iwant:
+        out.control.iwant.add(ids=rpc.iwant)
+    for topic in rpc.graft:
+        out.control.graft.add(topic=topic.encode())
+    for topic, peers, backoff_s in rpc.prune:
+        entry = out.control.prune.add(topic=topic.encode(), peers=[{"id": peer} for peer in peers])
+        if backoff_s:
+            entry.backoff = backoff_s
+    return _capped("a frame", out.SerializeToString(), limits.frame_bytes_max)
+
+
+def decode_kad(frame: bytes, limits: KadLimits = KAD_LIMITS) -> KadMessage:
+    """The DHT frame in bytes; raises Malformed."""
+    parsed = _parse(_KAD, frame, limits.frame_bytes_max)
+    kind = parsed.type
+    if not 0 <= kind <= KadType.PING:
+        raise Malformed(f"no DHT message has type {kind}")
+    return KadMessage(
+        _KINDS[kind],
+        _capped("a key", parsed.key, limits.key_bytes_max),
+        _decode_record(parsed.record, limits) if parsed.HasField("record") else None,
+        _decode_peers(parsed.closer, limits),
+        _decode_peers(parsed.providers, limits),
+    )
+
+
+_KINDS: Final = tuple(KadType)
+
+
+def _decode_record(record: Any, limits: KadLimits) -> KadRecord:
+    try:
+        time = _capped("a time", record.time, limits.time_bytes_max).decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("a time that is not UTF-8") from error
+    key = _capped("a record's key", record.key, limits.key_bytes_max)
+    return KadRecord(key, _capped("a value", record.value, limits.value_bytes_max), time)
+
+
+def _decode_peers(peers: Sequence[Any], limits: KadLimits) -> tuple[KadPeer, ...]:
+    if not peers:
+        return _NOTHING
+    found = []
+    for peer in _counted("peers", peers, limits.peers_max):
+        addresses = tuple(_counted("addresses", peer.addresses, limits.addresses_max))
+        if addresses and max(map(len, addresses)) > limits.address_bytes_max:
+            raise Malformed(f"an address longer than {limits.address_bytes_max} bytes")
+        connection = peer.connection
+        if not 0 <= connection <= 3:
+            raise Malformed(f"no kind of connection is {connection}")
+        found.append(KadPeer(_capped("a peer id", peer.id, limits.id_bytes_max), addresses, connection))
+    return tuple(found)
+
+
+def encode_kad(message: KadMessage, limits: KadLimits = KAD_LIMITS) -> bytes:
+    """The frame of a DHT message; raises Malformed if it is too long for any receiver.
+
+    An empty key and a connection of 0 are left out, as proto3 does; the type never is, since js-libp2p tells its messages
+    apart by it.
+    """
+    out = _KAD(type=message.type)
+    if message.key:
+        out.key = message.key
+    if message.record is not None:
+        out.record.key, out.record.value = message.record.key, message.record.value
+        if message.record.time_received:
+            out.record.time = message.record.time_received.encode()
+    for peers, entries in ((message.closer, out.closer), (message.providers, out.providers)):
+        for peer in peers:
+            entry = entries.add(id=peer.id, addresses=peer.addresses)
+            if peer.connection:
+                entry.connection = peer.connection
+    return _capped("a frame", out.SerializeToString(), limits.frame_bytes_max)
