@@ -112,6 +112,7 @@ class Circuits:
             cost %= 1000
         pipe.free = free
         pipe.part = cost
+        pipe.draw = draw = (pipe.draw * 1_103_515_245 + 12_345) & 0x7FFFFFFF
         at: int = free + (pipe.latency * self.jitters[draw >> _DRAW_SHIFT] >> SCALE_BITS)
         if at < pipe.last:
             at = pipe.last

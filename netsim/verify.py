@@ -6,22 +6,10 @@ world's machines share one memory of (key, signature, message), and `--real-sign
 
 from typing import Final
 
-from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
-from nacl.exceptions import BadSignatureError
+from consensus.signing import verify_as_is
 
 REMEMBERED_MAX: Final = 200_000
 """Signatures that are remembered, about 60 MB; the oldest is forgotten."""
-
-
-def verify(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether an Ed25519 signature over bytes that carry their domain is the key's; a machine.Verify."""
-    if len(public) != 32 or len(signature) != crypto_sign_BYTES:
-        return False
-    try:
-        crypto_sign_open(signature + message, public)
-    except BadSignatureError:
-        return False
-    return True
 
 
 class CachedVerify:
@@ -44,7 +32,7 @@ class CachedVerify:
             self.reused += 1
             return answer
         self.checks += 1
-        answer = verify(public, signature, message)
+        answer = verify_as_is(public, signature, message)
         if not self.real:
             if len(self.remembered) >= self.limit:
                 del self.remembered[next(iter(self.remembered))]

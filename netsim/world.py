@@ -78,10 +78,14 @@ class Started(NamedTuple):
 
 
 class MachineRaised(Exception):
-    """A machine raised an exception, which no input may bring it to; the cause is the exception itself."""
+    """A machine raised an exception, which no input may bring it to; the cause is the exception itself.
+
+    Node -1 is the simulation: the world, a check or a measure.
+    """
 
     def __init__(self, now: int, node: int, event: str, cause: BaseException) -> None:
-        super().__init__(f"node {node} raised {type(cause).__name__} while it handled {event}: {cause}")
+        who = "the simulation" if node < 0 else f"node {node}"
+        super().__init__(f"{who} raised {type(cause).__name__} in {event}: {cause}")
         self.now = now
         self.node = node
 
@@ -123,7 +127,7 @@ class World:
         self._frames_hash = blake3()
         self._codes: list[int] = []
         self._frames: list[bytes] = []
-        self._acting = -1  # who was started last
+        self._acting = -1  # who is being started
         self._others: Final[dict[type, Callable[[Node, Any], None]]] = {
             CancelTimer: self._cancel_timer,
             Drop: self._drop,
@@ -306,8 +310,9 @@ class World:
 
     def _raised(self, error: Exception, entry: Entry) -> MachineRaised:
         node, event, _ = entry
-        if node is None:  # called by the world: a start, or a frame that waited for its dial
-            return MachineRaised(self.now, self._acting, "a start", error)
+        if node is None:  # a call: a start, or something of ours or of a check's
+            name = getattr(getattr(event, "func", event), "__qualname__", "a call")
+            return MachineRaised(self.now, self._acting, name, error)
         return MachineRaised(self.now, node.index, type(event).__name__, error)
 
     def _hash_codes(self) -> None:
@@ -375,8 +380,9 @@ class World:
         self._codes.append(node.code + _STARTED)
         if node.lives is not None:
             node.lives[-1].steps.append(Step(node.now(self.now), None, tuple(actions)))
-        self.note(node.index, Started(node.life))
         self._apply(node, actions)
+        self._acting = -1
+        self.note(node.index, Started(node.life))
 
     def stop_node(self, index: int, reason: str) -> None:
         """What a host does that cannot go on: end, and say why."""

@@ -30,7 +30,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "trio": ("pipeline/", "node/"),
     "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
-    "nacl": ("consensus/signing.py", "node/wallet/", "netsim/verify.py"),
+    "nacl": ("consensus/signing.py", "node/wallet/"),
     "cryptography": ("pipeline/seal.py", "node/wallet/"),
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),

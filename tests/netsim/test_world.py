@@ -202,10 +202,24 @@ def test_a_machine_that_raises_ends_the_run_with_its_name() -> None:
     stage = Stage(3, make=Faulty)
     stage.after(10)
     stage.act(2)
-    with pytest.raises(MachineRaised, match="node 2 raised KeyError while it handled Command: 'missing'") as caught:
+    with pytest.raises(MachineRaised, match="node 2 raised KeyError in Command: 'missing'") as caught:
         stage.after(10)
     assert (caught.value.node, caught.value.now) == (2, 10)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_machine_that_raises_at_its_start_and_a_call_that_raises_are_told_apart() -> None:
+    class Stillborn(Puppet):
+        def start(self, now: Millis) -> Sequence[Action]:
+            raise KeyError("missing")
+
+    with pytest.raises(MachineRaised, match=r"node 0 raised KeyError in World.start: 'missing'"):
+        Stage(1, make=Stillborn)
+    stage = Stage(1)
+    stage.world.at(5, lambda: dict[str, int]()["nothing"])
+    with pytest.raises(MachineRaised, match=r"the simulation raised KeyError in .*lambda.*: 'nothing'") as caught:
+        stage.after(10)
+    assert caught.value.node == -1
 
 
 def test_each_generator_depends_on_the_seed_and_its_purpose_alone() -> None:
