@@ -39,11 +39,11 @@ from node.overlay.topics import (
     GossipRefused,
     Graylisted,
     Publish,
+    Ruling,
     Subscribe,
     Throttled,
     Unsubscribe,
     Validate,
-    Verdict,
 )
 from node.overlay.wire import (
     SEQNO_BYTES,
@@ -214,7 +214,7 @@ class Gossip:
         validate = self._validators.get(topic)
         if validate is None:
             return [Finished(call, GossipRefused(f"there is no topic {topic}"))]
-        if (verdict := validate(topic, self._me, data)) is not Verdict.ACCEPT:
+        if (verdict := validate(topic, self._me, data)) is not Ruling.ACCEPT:
             return [Finished(call, GossipRefused(f"the topic's own rules {verdict.value} the message"))]
         if refusal := self._pacer.room(len(data)):
             return [Finished(call, GossipRefused(refusal))]
@@ -272,7 +272,7 @@ class Gossip:
         fresh: list[Outgoing] = []
         reason = ""
         for message in messages:
-            message_id, author, topic, data, signature, raw, _ = message
+            message_id, author, topic, data, signature, raw = message
             if message_id in seen or author == self._me or topic not in topics:
                 continue
             if not self._authors.admits(now, author, message_id[-SEQNO_BYTES:], len(raw)):
@@ -283,10 +283,10 @@ class Gossip:
                 reason = "a signature that is not the author's"
                 break
             verdict = self._validators[topic](topic, author, data)
-            if verdict is Verdict.REJECT:
+            if verdict is Ruling.REJECT:
                 reason = f"a message that breaks the rules of {topic}"
                 break
-            accepted = verdict is Verdict.ACCEPT
+            accepted = verdict is Ruling.ACCEPT
             self._lazy.arrived(now, message_id)
             self._authors.charge(now, author, len(raw), known=accepted)
             self._seen.add(now, message_id)

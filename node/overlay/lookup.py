@@ -92,7 +92,7 @@ class Lookup:
     """A look-up under way. `done` is final; `nearest` is its result."""
 
     __slots__ = (
-        *("_candidates", "_due_at", "_flight", "_limits", "_me", "_overdue", "_paths", "_target", "_turn"),
+        *("_asked_again", "_candidates", "_due_at", "_flight", "_limits", "_me", "_overdue", "_paths", "_target", "_turn"),
         *("done", "queries", "rounds"),
     )
 
@@ -106,6 +106,7 @@ class Lookup:
         self._flight: dict[int, int] = {}  # questions waited for: when they were asked, the oldest first
         self._overdue: dict[int, int] = {}  # those for which there is a little more time
         self._turn = 0  # the path that asked last
+        self._asked_again = False  # the target itself, after a failure
         self.done = False
         self.queries = 0
         self.rounds = 0  # the longest chain of questions that had to wait for each other
@@ -184,6 +185,11 @@ class Lookup:
             return
         if self._flight.pop(distance, None) is None:
             self._overdue.pop(distance, None)
+        if not distance and not self._asked_again:
+            # One dial in twenty fails over Tor; of all peers the one that is looked for has no substitute.
+            self._asked_again = True
+            candidate.state = NEW
+            return
         self._fail(distance, candidate)
 
     def expire(self, now: Millis) -> None:

@@ -46,7 +46,7 @@ from node.overlay.pen import Append
 from node.overlay.reconcile import Reconcile, ReconcileLimits
 from node.overlay.replicate import Replicate
 from node.overlay.scoring import AuthorLimits, ScoreLimits
-from node.overlay.topics import GossipLimits, Introduced, Verdict
+from node.overlay.topics import GossipLimits, Introduced, Ruling
 from node.overlay.values import validators
 
 if TYPE_CHECKING:
@@ -270,14 +270,14 @@ class Peer:
         self._exchange += 1
         return self._exchange
 
-    def _judge_entry(self, topic: str, author: NodeId, data: bytes) -> Verdict:
+    def _judge_entry(self, topic: str, author: NodeId, data: bytes) -> Ruling:
         """Gossip's rule for the directory: the logs judge, and what follows from it joins this step's actions."""
         del topic
         if self._announcing:
-            return Verdict.ACCEPT  # our own, which the logs hold already
+            return Ruling.ACCEPT  # our own, which the logs hold already
         verdict, heard = self.logs.on_gossip(self._now, author, data)
         self._heard += heard
-        return Verdict(verdict)
+        return Ruling(verdict)
 
     def _gossip_says(self, now: Millis, out: list[Action]) -> list[Action]:
         """What gossip wants done, and what the logs want because of it."""

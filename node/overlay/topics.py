@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from consensus.ids import NodeId
 
 
-class Verdict(Enum):
+class Ruling(Enum):
     """What a topic's rules say of a message; its signature was checked before."""
 
     ACCEPT = "accept"
@@ -26,7 +26,7 @@ class Verdict(Enum):
 class Validate(Protocol):
     """The rules of one topic: a quick look, without effects. What depends on our own state is IGNORE, never REJECT."""
 
-    def __call__(self, topic: str, author: NodeId, data: bytes, /) -> Verdict:
+    def __call__(self, topic: str, author: NodeId, data: bytes, /) -> Ruling:
         """What to do with the message."""
 
 

@@ -5,8 +5,8 @@ Fields that it does not know are skipped, as protobuf demands; the cap on the fr
 prefix here, that is the transport's.
 
 Two choices keep the hot path short. A published message is spliced into its frame as bytes, so that it is passed on as it
-came and its signature never depends on how we would have spelled it. And every author is an Ed25519 key that stands
-inside its own peer id, so that a signature needs no look-up. Strings are declared as bytes and decoded here, because
+came. And every author is an Ed25519 key that stands inside its own peer id, so that a signature needs no look-up.
+Strings are declared as bytes and decoded here, because
 protobuf implementations differ on what they do with text that is not UTF-8.
 
 Source: libp2p/specs: pubsub/README.md ("Message", "Message Signing"), pubsub/gossipsub/gossipsub-v1.1.md ("Protobuf"),
@@ -32,9 +32,7 @@ _ID_HEAD: Final = bytes.fromhex("0024") + _KEY_HEAD  # multihash: identity, 36 b
 _ID_BYTES: Final = len(_ID_HEAD) + 32
 _SIGNATURE_HEAD: Final = b"\x2a\x40"  # field 5, 64 bytes
 _SIGNED_PREFIX: Final = b"libp2p-pubsub:"
-_PLAIN_HEAD: Final = b"\x0a\x26" + _ID_HEAD  # field 1, 38 bytes
-_DATA_AT: Final = len(_PLAIN_HEAD) + 32
-_KEY_FIELD: Final = b"\x32\x24" + _KEY_HEAD  # field 6, 36 bytes
+_KEY_FIELD_BYTES: Final = 2 + len(_KEY_HEAD) + 32
 _PUBLISH_HEAD: Final = b"\x12"  # field 2 of an RPC
 
 
@@ -81,8 +79,6 @@ class Message(NamedTuple):
     signature: bytes
     raw: bytes
     """The message as it came, signature included."""
-    plain: int = 0
-    """Where the signature's field begins, if all before it is spelled as every implementation spells it; else 0."""
 
 
 class Subscription(NamedTuple):
@@ -258,10 +254,6 @@ def decode_message(raw: bytes, limits: RpcLimits = RPC_LIMITS) -> Message:
     That is an author whose Ed25519 key is in its peer id, eight bytes of seqno, a topic, 64 bytes of signature, and no
     key but the author's.
     """
-    return _plain_message(raw, limits) or _parsed_message(raw, limits)
-
-
-def _parsed_message(raw: bytes, limits: RpcLimits) -> Message:
     parsed = _parse(_MESSAGE, raw, limits.frame_bytes_max)
     sender = getattr(parsed, "from")
     seqno, signature, key = parsed.seqno, parsed.signature, parsed.key
@@ -274,41 +266,8 @@ def _parsed_message(raw: bytes, limits: RpcLimits) -> Message:
     return Message(sender + seqno, author, _topic(parsed.topic, limits.topic_bytes_max), data, signature, raw)
 
 
-def _plain_message(raw: bytes, limits: RpcLimits) -> Message | None:
-    """The message if it is spelled the usual way: fields 1 to 5 once and in order, then at most the author's key.
-
-    That is how everybody spells it, and reading it by hand takes a third of the time. None for anything else, which
-    `_parsed_message` then judges; a test holds the two to one another.
-    """
-    if not raw.startswith(_PLAIN_HEAD) or len(raw) <= _DATA_AT + 1 or raw[_DATA_AT] != 0x12:
-        return None
-    size, at = raw[_DATA_AT + 1], _DATA_AT + 2
-    if size >= 0x80:
-        size, at = _read_varint(raw, _DATA_AT + 1)
-    seqno_at = at + size
-    topic_at = seqno_at + SEQNO_BYTES + 4
-    if topic_at > len(raw) or size > limits.data_bytes_max:
-        return None
-    signature_at = topic_at + raw[topic_at - 1]
-    end = signature_at + 2 + SIGNATURE_BYTES
-    if (
-        raw[seqno_at : seqno_at + 2] != b"\x1a\x08"
-        or raw[topic_at - 2] != 0x22
-        or raw[signature_at : signature_at + 2] != _SIGNATURE_HEAD
-        or not 0 < raw[topic_at - 1] <= min(limits.topic_bytes_max, 0x7F)  # of one byte
-        or (end != len(raw) and raw[end:] != _KEY_FIELD + raw[8:_DATA_AT])
-    ):
-        return None
-    topic = _topic(raw[topic_at:signature_at], limits.topic_bytes_max)
-    message_id = raw[2:_DATA_AT] + raw[seqno_at + 2 : topic_at - 2]
-    data, signature = raw[at:seqno_at], raw[signature_at + 2 : end]
-    return Message(message_id, NodeId(raw[8:_DATA_AT]), topic, data, signature, raw, signature_at)
-
-
 def signed_bytes(message: Message) -> bytes:
     """What the author signed: "libp2p-pubsub:" ‖ the message marshalled anew without signature and key."""
-    if message.plain:
-        return _SIGNED_PREFIX + message.raw[: message.plain]
     parsed = _MESSAGE.FromString(message.raw)
     parsed.ClearField("signature")
     parsed.ClearField("key")
@@ -317,7 +276,8 @@ def signed_bytes(message: Message) -> bytes:
 
 def compact(message: Message, signed: bytes) -> Message:
     """The message without what its signature does not cover and what a relay could have added; signed: `signed_bytes`."""
-    if message.plain:
+    extra = len(message.raw) - (len(signed) - len(_SIGNED_PREFIX)) - len(_SIGNATURE_HEAD) - SIGNATURE_BYTES
+    if extra in (0, _KEY_FIELD_BYTES):  # nothing, or the author's key
         return message
     return message._replace(raw=signed[len(_SIGNED_PREFIX) :] + _SIGNATURE_HEAD + message.signature)
 
@@ -334,15 +294,11 @@ def sign_message(author: NodeId, seqno: int, topic: str, data: bytes, sign: Call
     body = _MESSAGE(**{"from": sender, "data": data, "seqno": number, "topic": name}).SerializeToString()
     signature = sign(_SIGNED_PREFIX + body)
     raw = body + _SIGNATURE_HEAD + signature
-    return Message(sender + number, author, topic, data, signature, raw, len(body))
+    return Message(sender + number, author, topic, data, signature, raw)
 
 
 def decode_rpc(frame: bytes, limits: RpcLimits = RPC_LIMITS) -> Rpc:
     """The gossip frame in bytes, every message in it decoded; raises Malformed."""
-    if len(frame) > 128 and frame.startswith(_PUBLISH_HEAD):  # no signed message fits into less
-        size, at = _read_varint(frame, 1)
-        if at + size == len(frame) <= limits.frame_bytes_max:  # one message and nothing else, as most frames are
-            return Rpc(_NOTHING, (decode_message(frame[at:], limits),))
     parsed = _parse(_RPC, frame, limits.frame_bytes_max)
     publish = _counted("messages", parsed.publish, limits.messages_max)
     subscriptions = _counted("subscriptions", parsed.subscriptions, limits.topics_max)
@@ -407,16 +363,6 @@ def _varint(value: int) -> bytes:
     if value < 0x80:
         return bytes((value,))
     return bytes((value & 0x7F | 0x80,)) + _varint(value >> 7)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A varint of two or three bytes and where it ends; a length that fits nowhere if it is another."""
-    first, second, third = (*data[at : at + 3], 0, 0, 0)[:3]
-    if 0 < second < 0x80 <= first:
-        return first & 0x7F | second << 7, at + 2
-    if 0 < third < 0x80 <= min(first, second):
-        return first & 0x7F | (second & 0x7F) << 7 | third << 14, at + 3
-    return len(data), at
 
 
 def encode_rpc(rpc: Rpc, limits: RpcLimits = RPC_LIMITS) -> bytes:

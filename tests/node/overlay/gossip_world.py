@@ -13,7 +13,7 @@ from consensus.ids import Millis, NodeId
 from consensus.signing import KeyPair
 from node.overlay.gossip import Gossip
 from node.overlay.machine import Action, CancelTimer, Finished, Noted, Rejected, Send, SetTimer, TimerKey
-from node.overlay.topics import Delivered, GossipLimits, Publish, Subscribe, Verdict
+from node.overlay.topics import Delivered, GossipLimits, Publish, Ruling, Subscribe
 
 TOPIC: Final = "beacons"
 START: Final = Millis(1_700_000_000_000)
@@ -36,8 +36,8 @@ def sign(index: int, data: bytes) -> bytes:
     return bytes(crypto_sign(data, key(index).secret)[:64])
 
 
-def accept(_topic: str, _author: NodeId, _data: bytes) -> Verdict:
-    return Verdict.ACCEPT
+def accept(_topic: str, _author: NodeId, _data: bytes) -> Ruling:
+    return Ruling.ACCEPT
 
 
 class World:
