@@ -16,10 +16,14 @@ from hypothesis import strategies as st
 
 from consensus.encoding import Malformed
 from consensus.ids import Millis
+from consensus.records import pack
 from pipeline.journal import Journal, Recovered, find, path, recover
 from pipeline.manifest import GapNote
+from pipeline.seal import SessionKeys
 from pipeline.stream import Stream
 from tests.pipeline.sessions import keys, terms
+from tests.vectors.make import journal_v1
+from tests.vectors.stored import vector
 
 KEYS, OTHER = keys(terms()), keys(terms("two"))
 HEAD_BYTES = 37
@@ -154,6 +158,19 @@ def test_a_machine_rolled_back_to_a_snapshot_meets_no_nonce_again() -> None:
         (one, starts), (other, _) = written(where, [b"one way"]), written(where, [b"another"])
         nonces = {raw[starts[0] + 4 : starts[0] + 12] + raw[starts[0] + 13 : starts[0] + 29] for raw in (one, other)}
         assert len(nonces) == 2
+
+
+def test_the_golden_journal_is_read_and_written_to_the_byte() -> None:
+    golden = vector("journal_v1")
+    with folder() as where:
+        at = path(where, Stream.VIDEO, golden["index"])
+        at.write_bytes(bytes.fromhex(golden["file"]))
+        session = SessionKeys(*(bytes.fromhex(golden[name]) for name in ("network", "session", "secret")))  # type: ignore[arg-type]
+        found = recover(at, session, Stream.VIDEO, golden["index"])
+    assert (found.data, found.damage) == (bytes.fromhex(golden["data"]), ())
+    assert [pack(gap) for gap in found.gaps] == [bytes.fromhex(golden["gap"])]
+    assert (found.first, found.last) == (1_700_000_000_000, 1_700_000_102_000)
+    assert journal_v1()["file"] == golden["file"]
 
 
 def test_a_journal_is_private_and_never_replaces_one() -> None:

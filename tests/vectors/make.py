@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from blake3 import blake3
 from consensus.ids import Address, Digest, Millis, Network, NodeId, SessionId
 from consensus.records import pack, to_value
 from consensus.signing import KeyPair
+from pipeline.journal import Journal
 from pipeline.manifest import (
     Chunk,
     Closer,
@@ -234,9 +236,25 @@ def hkdf_blake2b() -> dict[str, Any]:
     return {"origin": origin, "cases": cases}
 
 
+def journal_v1() -> dict[str, Any]:
+    """The journal of an open chunk: two pieces with a gap between them."""
+    pieces = (b"the first fragment", b"and the second, after the gap")
+    with tempfile.TemporaryDirectory() as folder:
+        book = Journal.create(Path(folder), SessionKeys(NETWORK, SESSION, SECRET), Stream.VIDEO, 7)
+        book.append(pieces[0], Millis(1_700_000_000_000), Millis(1_700_000_000_500))
+        book.append_gap(GAP)
+        book.append(pieces[1], Millis(1_700_000_101_500), Millis(1_700_000_102_000))
+        book.close()
+        data = book.file.read_bytes()
+    session = {"network": NETWORK.hex(), "session": SESSION.hex(), "secret": SECRET.hex()}
+    holds = {"stream": 0, "index": 7, "data": b"".join(pieces).hex(), "gap": pack(GAP).hex(), "file": data.hex()}
+    return {"origin": "A journal of version 1 as first released, made by make.py."} | session | holds
+
+
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
     "hkdf": hkdf_blake2b,
+    "journal_v1": journal_v1,
     "merkle": merkle,
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
