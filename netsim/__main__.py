@@ -10,32 +10,39 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from netsim import report, tape
-from netsim.checks import Broken, judge
+from consensus.placement import Registrant
+from netsim import durability, durability_report, report, tape
+from netsim.checks import Broken, Check, judge
+from netsim.durability import DurabilityStage, Senseless
 from netsim.faults import Contradiction, Plan
-from netsim.scenarios import SCENARIOS, Scenario, Stage, Unknown, build, from_file, named, recipe, stage
+from netsim.keeper import Arrive, Enter, Strike
+from netsim.scenarios import SCENARIOS, Scenario, Stage, Unknown, build, from_file, keys_of, named, recipe, stage
 from netsim.tape import Recipe
+from netsim.world import World
 from node.overlay.calls import FindNode
+from node.overlay.custody import Place
 from node.overlay.entries import LogName
 from node.overlay.pen import Append
 
 HELD, BROKE, USAGE, UNAVAILABLE = 0, 1, 2, 3
-ORDERS: Final = (Append, FindNode, LogName)
+ORDERS: Final = (Append, FindNode, LogName, Place, Enter, Registrant, Strike, Arrive)
 """Commands that the scenarios give, and so may stand on a tape."""
+
+AnyStage: TypeAlias = Stage | DurabilityStage
 
 
 class Meter:
     """Virtual time, rate and time left, on a terminal."""
 
-    def __init__(self, made: Stage, until: int) -> None:
+    def __init__(self, made: AnyStage, until: int) -> None:
         self.stage, self.until, self.began = made, until, time.monotonic()
         self.shown = 0.0
         if sys.stderr.isatty():
-            made.world.every(1000, self.show)
+            made.world.every(max(1000, (until - made.world.now) // 10_000), self.show)
 
     def show(self) -> None:
         """Overwrite the line, at most 5 times a second."""
@@ -56,7 +63,7 @@ class Meter:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def perform(made: Stage, what: Recipe) -> tuple[float, bool]:
+def perform(made: AnyStage, what: Recipe) -> tuple[float, bool]:
     """Run a stage to its end or to Ctrl-C: seconds of real time, and whether it was interrupted."""
     until = made.world.now + what.duration_ms
     progress, began, interrupted = Meter(made, until), time.monotonic(), False
@@ -81,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else None
     if out is not None:
         _writable(out)
-    made = stage(what, real_signatures=args.real_signatures)
+    made = _stage(what, real_signatures=args.real_signatures)
     wall, interrupted = perform(made, what)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     words = ["lucid-netsim", "run", args.scenario, "--nodes", str(nodes), "--seed", str(seed)]
@@ -89,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     for key, value in settings.items():
         words += ["--option", f"{key}={value}"]
     said = report.Run(what, wall, peak, interrupted, shlex.join(words))
-    numbers = report.write(out, made, said) if out is not None else report.result(made, said)
+    numbers = _numbers(out, made, said)
     _say(numbers, out, as_json=args.json)
     if interrupted:
         return UNAVAILABLE
@@ -105,6 +112,25 @@ def _chosen(name: str) -> tuple[Scenario, dict[str, Any], Plan]:
     return named(name), {}, Plan()
 
 
+def _stage(what: Recipe, *, real_signatures: bool) -> AnyStage:
+    if named(what.scenario).kind == "durability":
+        return durability.stage(what, keys=keys_of if real_signatures else None)
+    return stage(what, real_signatures=real_signatures)
+
+
+def _build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:
+    if named(recipe.scenario).kind == "durability":
+        return durability.build(recipe, recorded)
+    return build(recipe, recorded)
+
+
+def _numbers(out: Path | None, made: AnyStage, said: report.Run) -> dict[str, Any]:
+    """The numbers of a run; with a folder its whole report is there."""
+    if isinstance(made, DurabilityStage):
+        return durability_report.result(made, said) if out is None else durability_report.write(out, made, said)
+    return report.result(made, said) if out is None else report.write(out, made, said)
+
+
 def _writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".probe"
@@ -114,18 +140,18 @@ def _writable(folder: Path) -> None:
 
 def _keep_tape(what: Recipe, broken: Broken, digest: str, folder: Path, *, shrink: int) -> None:
     """Leave what broke on a tape, its fault plan shrunk within a budget of runs."""
-    kept = tape.capture(what, build, broken, digest)
+    kept = tape.capture(what, _build, broken, digest)
     if shrink and what.plan.faults:
 
         def fails(plan: Plan) -> bool:
             smaller = Recipe(what.scenario, what.seed, what.nodes, what.duration_ms, what.options, plan)
-            return tape.perform(smaller, build)[1] is not None
+            return tape.perform(smaller, _build)[1] is not None
 
         plan, runs = tape.shrink(what.plan, what.nodes, fails, shrink)
         smaller = Recipe(what.scenario, what.seed, what.nodes, what.duration_ms, what.options, plan)
-        world, again = tape.perform(smaller, build)
+        world, again = tape.perform(smaller, _build)
         if again is not None:
-            kept = tape.capture(smaller, build, again, world.digest())
+            kept = tape.capture(smaller, _build, again, world.digest())
             print(f"{len(plan.faults)} of {len(what.plan.faults)} faults suffice ({runs} runs)", file=sys.stderr)
     path = folder / f"{what.scenario}-{what.seed}.tape"
     tape.write(path, kept)
@@ -136,6 +162,15 @@ def _say(numbers: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(numbers, ensure_ascii=False))
         return
+    if named(numbers["scenario"]).kind == "durability":
+        print("\n".join(durability_report.say(numbers)))
+    else:
+        _say_overlay(numbers)
+    if out is not None:
+        print(f"  report: {out / 'report.md'}")
+
+
+def _say_overlay(numbers: dict[str, Any]) -> None:
     state = "interrupted, partial" if numbers["partial"] else "every invariant held" if numbers["ok"] else "BROKEN"
     print(f"{numbers['scenario']}, {numbers['nodes']} nodes, seed {numbers['seed']}: {state}")
     print(
@@ -151,14 +186,12 @@ def _say(numbers: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
         f"median {numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms"
     )
     print(f"  trace {numbers['digest']}")
-    if out is not None:
-        print(f"  report: {out / 'report.md'}")
 
 
 def replay(args: argparse.Namespace) -> int:
     """`lucid-netsim replay`: 1 when what broke breaks again, exactly."""
     kept = tape.read(Path(args.tape), ORDERS)
-    world = tape.replay(kept, build)
+    world = tape.replay(kept, _build)
     broken = kept.broken
     facts = {"scenario": kept.recipe.scenario, "seed": kept.recipe.seed, "digest": world.digest(), **broken._asdict()}
     if args.json:
@@ -235,11 +268,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         code: int = args.does(args)
-    except (Unknown, Contradiction) as error:
+    except (Unknown, Contradiction, Senseless) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
         return USAGE
     except (tape.Refused, tape.Diverged) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
+        return UNAVAILABLE
+    except KeyboardInterrupt:
+        print("lucid-netsim: interrupted before there was a result; nothing more was written", file=sys.stderr)
         return UNAVAILABLE
     except OSError as error:
         print(f"lucid-netsim: {error.filename or ''}: {error.strerror}", file=sys.stderr)

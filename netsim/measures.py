@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from consensus.ids import Digest, Millis, NodeId
-from netsim.nodes import Call
+from netsim.nodes import Call, Node
 from netsim.seeds import derive
 from netsim.world import World
 from node.overlay.calls import FindNode, LookedUp, NodesFound
@@ -54,9 +54,13 @@ class Measures:
 
     world: World
     begun: int
+    target: NodeId | None = None
+    """The node that adversaries are after, whose look-ups are counted apart."""
     samples: list[Sample] = field(default_factory=list)
     look_ups: list[LookUp] = field(default_factory=list)
     look_ups_lost: int = 0
+    sought: list[LookUp] = field(default_factory=list)
+    """Look-ups of the target alone."""
     sent: dict[Digest, int] = field(default_factory=dict)
     latencies: Counter[int] = field(default_factory=Counter)
     """How many deliveries took so many LATENCY_STEP_MS."""
@@ -108,7 +112,11 @@ class Measures:
 
         world.command(index, Append(LogName.DIRECTORY, body, Millis(world.now + ENTRY_LIFE_MS)), done)
 
-    def look_up(self, index: int, target: NodeId) -> None:
+    def honest(self) -> list[Node]:
+        """The nodes that are up and no adversaries: who is asked, and asked about."""
+        return [node for node in self.world.nodes if isinstance(node.machine, Peer)]
+
+    def look_up(self, index: int, target: NodeId, into: list[LookUp]) -> None:
         """Have a node look another one up."""
         world = self.world
 
@@ -116,7 +124,7 @@ class Measures:
             match call.result:
                 case NodesFound(found=found, effort=effort):
                     at = (world.now - self.begun) / 1000
-                    self.look_ups.append(LookUp(at, found, effort.hops, effort.queries, effort.ms))
+                    into.append(LookUp(at, found, effort.hops, effort.queries, effort.ms))
                 case _:
                     self.look_ups_lost += 1
 
@@ -132,7 +140,7 @@ class Measures:
             self.world.at(at, lambda number=number: self._someone_sends(draw, number, senders))  # type: ignore[misc]
 
     def _someone_sends(self, draw: Random, number: int, senders: list[int] | None) -> None:
-        up = senders or [node.index for node in self.world.nodes if node.up]
+        up = senders or [node.index for node in self.honest()]
         if up:
             self.send(up[draw.randrange(len(up))], b"message %d" % number)
 
@@ -143,10 +151,27 @@ class Measures:
             self.world.at(start + spread_ms * number // max(1, count), lambda: self._someone_asks(draw))
 
     def _someone_asks(self, draw: Random) -> None:
-        up = [node for node in self.world.nodes if node.up]
+        up = self.honest()
         if len(up) > 1:
             asker, target = draw.sample(up, 2)
-            self.look_up(asker.index, target.id)
+            self.look_up(asker.index, target.id, self.look_ups)
+
+    def look_ups_of_target(self, count: int, start: int, spread_ms: int) -> None:
+        """Schedule so many look-ups of the target by random honest nodes."""
+        draw = derive(self.world.seed, "sought")
+        for number in range(count):
+            self.world.at(start + spread_ms * number // max(1, count), lambda: self._someone_seeks(draw))
+
+    def message_of_target(self, at: int) -> None:
+        """Schedule one message from the target, so that directories have it."""
+        if self.target is not None:
+            index = self.world.by_id[self.target].index
+            self.world.at(at, lambda: self.send(index, b"from the target"))
+
+    def _someone_seeks(self, draw: Random) -> None:
+        able = [node.index for node in self.honest() if node.id != self.target]
+        if able and self.target is not None:
+            self.look_up(able[draw.randrange(len(able))], self.target, self.sought)
 
     # Results
 

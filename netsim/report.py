@@ -3,11 +3,12 @@
 import csv
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netsim.adversaries import Intruder
 from netsim.measures import LATENCY_STEP_MS, Measures
 from netsim.scenarios import Stage, named
 from netsim.tape import Recipe
@@ -60,6 +61,9 @@ def result(stage: Stage, run: Run) -> dict[str, Any]:
         "look_ups": len(looked),
         "look_ups_found": sum(one.found for one in looked),
         "look_ups_without_answer": measures.look_ups_lost,
+        "target_look_ups": len(measures.sought),
+        "target_look_ups_found": sum(one.found for one in measures.sought),
+        "adversaries": sum(isinstance(node.machine, Intruder) for node in world.nodes),
         "look_up_hops": _median([one.hops for one in looked if one.found]),
         "look_up_queries": _median([one.queries for one in looked]),
         "look_up_ms": _median([one.ms for one in looked if one.found]),
@@ -104,18 +108,23 @@ def _table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _figures(folder: Path, measures: Measures) -> list[str]:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    made = []
     plots = (
         ("delivery", "delivery latency of directory entries", _plot_latency),
         ("look_ups", "look-ups: share found, and hops", _plot_look_ups),
         ("network", "connections, contacts and directory entries a node", _plot_network),
         ("traffic", "bytes and events a node and second", _plot_traffic),
     )
+    return draw(folder, measures, plots)
+
+
+def draw(folder: Path, measures: Any, plots: Sequence[tuple[str, str, Callable[[Any, Any], None]]]) -> list[str]:
+    """Draw (file name, title, what draws the measures into axes) each as SVG and PNG; their names."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    made = []
     for name, title, plot in plots:
         figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
         plot(axes, measures)

@@ -22,9 +22,12 @@ from typing import Any, Final
 
 from consensus.ids import NO_NETWORK, NodeId
 from consensus.signing import KeyPair
+from netsim.adversaries import Crew, MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse, ground
 from netsim.checks import Broken, Check, FaultsTook, Report, TimeForward
-from netsim.faults import Churn, Contradiction, Cut, Fault, Gone, MassRestart, Plan, apply, complaints, parse
+from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, apply, complaints, parse
 from netsim.measures import Measures
+from netsim.nodes import Make
+from netsim.seeds import derive
 from netsim.tape import Recipe
 from netsim.verify import CachedVerify
 from netsim.world import World
@@ -35,6 +38,8 @@ from node.overlay.peer import Peer, PeerLimits, Surroundings
 MINUTE: Final = 60_000
 SEEDS: Final = 3
 SAMPLES: Final = 120
+ADVERSARIES_MAX: Final = 500
+"""In 1,000 nodes."""
 Options = Mapping[str, int]
 
 
@@ -56,6 +61,12 @@ class Scenario:
     """The end of the run in which nothing new happens and everything must have come together."""
     look_ups_found: int = 950
     """Of 1,000 look-ups, how many must find their node."""
+    kind: str = "overlay"
+    """What makes its world: "overlay" this module, "durability" netsim.durability."""
+    adversary: Recruit | None = None
+    """What the option `adversaries` says how many of: in thousandths of all nodes, none of them a bootstrap node."""
+    is_aimed: bool = False
+    """Whether the adversaries' ids are ground to lie beside one honest node's."""
 
 
 class Directories:
@@ -114,6 +125,10 @@ def _nothing(_nodes: int, _options: Options) -> tuple[Fault, ...]:
     return ()
 
 
+def _no_work(_measures: Measures, _until: int, _options: Options) -> None:
+    """All that happens follows from the options."""
+
+
 def _steady(measures: Measures, until: int, options: Options) -> None:
     """Messages and look-ups from the moment everybody has joined until the network is left to settle."""
     start = measures.begun + options["join_s"] * 1000 + 2 * MINUTE
@@ -142,10 +157,26 @@ def _partition(nodes: int, options: Options) -> tuple[Fault, ...]:
 
 
 def _seeds_gone(nodes: int, options: Options) -> tuple[Fault, ...]:
-    """All bootstrap nodes leave for good; later a third of the others restarts at once."""
-    begin = options["join_s"] * 1000 + 5 * MINUTE
-    gone = Gone(tuple(range(min(SEEDS, nodes - 1))), begin)
-    return (gone, MassRestart(begin + 5 * MINUTE, options["share"] * 10, 2 * MINUTE, MINUTE))
+    """All bootstrap nodes leave for good; later a third of the others restarts within a minute.
+
+    These are named one by one, for a MassRestart may draw nodes that have gone, and so bring them back.
+    """
+    begin, seeds = options["join_s"] * 1000 + 5 * MINUTE, min(SEEDS, nodes - 1)
+    gone, others = Gone(tuple(range(seeds)), begin), nodes - seeds
+    count = others * min(options["share"], 100) // 100
+    again = (
+        Crash(seeds + others * turn // count, begin + 5 * MINUTE + MINUTE * turn // count, 2 * MINUTE)
+        for turn in range(count)
+    )
+    return (gone, *again)
+
+
+def _besieged(measures: Measures, until: int, options: Options) -> None:
+    """As ever, and one honest node is looked for again and again: the one that the adversaries are after."""
+    _steady(measures, until, options)
+    start = measures.begun + options["join_s"] * 1000 + 2 * MINUTE
+    measures.message_of_target(start)
+    measures.look_ups_of_target(options["sought"], start, max(1, until - start))
 
 
 _COMMON: Final = {"join_s": 60, "messages": 60, "look_ups": 200}
@@ -198,6 +229,62 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
             settle_min=15,
             look_ups_found=850,
         ),
+        Scenario(
+            "eclipse",
+            "`adversaries` in 1,000 nodes answer every look-up with the names of each other",
+            45,
+            {**_COMMON, "adversaries": 200},
+            _nothing,
+            _steady,
+            adversary=RandomIdEclipse,
+        ),
+        Scenario(
+            "sybil-flood",
+            "adversaries with ids ground beside one honest node hide it from look-ups; the directory still has it",
+            45,
+            {**_COMMON, "adversaries": 200, "sought": 40},
+            _nothing,
+            _besieged,
+            adversary=TargetedEclipse,
+            is_aimed=True,
+        ),
+        Scenario(
+            "spam",
+            "adversaries flood the meshes with GRAFT, IHAVE and IWANT, and with invalid messages",
+            45,
+            {**_COMMON, "adversaries": 200},
+            _nothing,
+            _steady,
+            adversary=MeshSpam,
+        ),
+        Scenario(
+            "replay",
+            "adversaries send what they heard again, later and to others",
+            45,
+            {**_COMMON, "adversaries": 200},
+            _nothing,
+            _steady,
+            adversary=Replayer,
+        ),
+        Scenario(
+            "durability",
+            "chunks over a year in which `departures` per cent of the holders leave each month (no links of Tor's)",
+            367 * 24 * 60,
+            {
+                "departures": 20,
+                "repair_h": 24,
+                "challenge_h": 0,
+                "chunks": 100,
+                "owners_online": 0,
+                "chunk_mb": 12,
+                "kb_s": 50,
+                "target_ppm": 1000,
+            },
+            _nothing,
+            _no_work,
+            settle_min=26 * 60,
+            kind="durability",
+        ),
     )
 }
 
@@ -218,10 +305,21 @@ def from_file(path: Path) -> tuple[Scenario, dict[str, Any], Plan]:
     known = {"base", "nodes", "minutes", "seed", "options", "faults"}
     if strange := [key for key in table if key not in known]:
         raise Unknown(f"{path}: {', '.join(strange)} is unknown; there are {', '.join(sorted(known))}")
+    for key in ("nodes", "minutes", "seed"):
+        if key in table and (type(table[key]) is not int or (table[key] < 1 and key != "seed")):
+            raise Unknown(f"{path}: {key} is a whole number{'' if key == 'seed' else ' above 0'}")
     base = named(str(table.get("base", "bootstrap")))
     faults = table.pop("faults", {})
+    if not isinstance(table.get("options", {}), dict):
+        raise Unknown(f"{path}: options are a table: [options]")
+    if not isinstance(faults, dict) or not all(_is_tables(entries) for entries in faults.values()):
+        raise Unknown(f"{path}: faults are tables in double brackets: [[faults.crash]]")
     text = "".join(_toml(kind, entry) for kind, entries in faults.items() for entry in entries)
     return base, table, parse(text)
+
+
+def _is_tables(entries: object) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
 
 
 def _toml(kind: str, entry: Mapping[str, Any]) -> str:
@@ -241,16 +339,19 @@ def recipe(
             raise Unknown(
                 f"{scenario.name} has no option {key}; it has {', '.join(f'{k}={v}' for k, v in chosen.items())}"
             )
-        if not str(text).isdigit():
+        if not str(text).isdecimal():
             raise Unknown(f"the option {key} is a number, and {text} is none")
         chosen[key] = int(text)
     if nodes < 2:
         raise Unknown(f"a network has at least 2 nodes, and {nodes} were asked for")
     length = (minutes or scenario.minutes) * MINUTE
-    least = chosen["join_s"] * 1000 + 3 * MINUTE + scenario.settle_min * MINUTE
+    if chosen.get("adversaries", 0) > ADVERSARIES_MAX:
+        raise Unknown(f"adversaries is a number in 1,000, at most {ADVERSARIES_MAX}")
+    own = Plan(scenario.faults(nodes, chosen))
+    least = max(chosen.get("join_s", 0) * 1000 + 3 * MINUTE, own.end) + scenario.settle_min * MINUTE
     if length < least:
         raise Unknown(f"{scenario.name} takes {-(-least // MINUTE)} minutes at least with these options")
-    plan = Plan((*scenario.faults(nodes, chosen), *more.faults))
+    plan = Plan((*own.faults, *more.faults))
     if wrong := complaints(plan, nodes):
         raise Contradiction("; ".join(wrong))
     return Recipe(scenario.name, seed, nodes, length, tuple(sorted(chosen.items())), plan)
@@ -262,7 +363,9 @@ def stage(
     """The world of a recipe with everything scheduled, its measures and its checks."""
     scenario, options = named(recipe.scenario), {key: int(value) for key, value in recipe.options}
     verify = CachedVerify(real=real_signatures)
-    keys = {NodeId(pair.public): pair for pair in (keys_of(recipe.seed, n) for n in range(recipe.nodes))}
+    pairs = [keys_of(recipe.seed, number) for number in range(recipe.nodes)]
+    hostile, target = _cast(recipe, scenario, options, pairs)
+    keys = {NodeId(pair.public): pair for pair in pairs}
     ids = list(keys)
     seeds, bounds, open_entry = tuple(ids[:SEEDS]), limits or PeerLimits(), _shared()
 
@@ -270,11 +373,15 @@ def stage(
         around = Surroundings(NO_NETWORK, verify, seeds, open_entry=open_entry)
         return Peer(keys[me], rng, around, bounds, records)
 
+    crew = Crew(tuple([ids[number] for number in hostile]), seeds, ids[target])
+    intrude = _intrusion(scenario.adversary, crew)
     world = World(recipe.seed, make, recorded=recorded)
     begun = world.now
     for number, node in enumerate(ids):
-        world.add(node, at=begun + options["join_s"] * 1000 * number // recipe.nodes)
-    measures = Measures(world, begun)
+        world.add(
+            node, intrude if number in hostile else make, at=begun + options["join_s"] * 1000 * number // recipe.nodes
+        )
+    measures = Measures(world, begun, crew.target)
     measures.watch(max(1000, recipe.duration_ms // SAMPLES))
     settle = begun + recipe.duration_ms - scenario.settle_min * MINUTE
     scenario.work(measures, settle, options)
@@ -283,6 +390,30 @@ def stage(
     if applied.faults:
         checks.append(FaultsTook(recipe.plan))
     return Stage(world, measures, checks, verify)
+
+
+def _cast(recipe: Recipe, scenario: Scenario, options: Options, pairs: list[KeyPair]) -> tuple[dict[int, None], int]:
+    """Which nodes are adversaries, with their keys put among the pairs, and whom they are after."""
+    count = recipe.nodes * options.get("adversaries", 0) // 1000
+    able = range(min(SEEDS, recipe.nodes), recipe.nodes)
+    hostile = dict.fromkeys(sorted(derive(recipe.seed, "adversaries").sample(able, min(count, len(able)))))
+    target = next((number for number in able if number not in hostile), 0)
+    if scenario.is_aimed and hostile:
+        made = ground(recipe.seed, NodeId(pairs[target].public), len(hostile), recipe.nodes)
+        for number, pair in zip(hostile, made, strict=True):
+            pairs[number] = pair
+    return hostile, target
+
+
+def _intrusion(recruit: Recruit | None, crew: Crew) -> Make | None:
+    if recruit is None:
+        return None
+
+    def make(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
+        del records
+        return recruit(me, rng, crew)
+
+    return make
 
 
 def build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:

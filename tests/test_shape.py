@@ -43,7 +43,14 @@ ENVIRONMENT: Final = (
     "node/demo.py",
     "pipeline/desktop.py",  # libX11 and python-xlib take the cookie's file from XAUTHORITY and from nowhere else
 )
-PRINTING: Final = ("node/cli.py", "node/console.py", "node/demo.py", "node/render", "pipeline/testcard.py", "netsim/__main__.py")
+PRINTING: Final = (
+    "node/cli.py",
+    "node/console.py",
+    "node/demo.py",
+    "node/render",
+    "pipeline/testcard.py",
+    "netsim/__main__.py",
+)
 SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "netsim/world.py")
 """May catch every exception: they are where a failure becomes a sentence."""
 STATEFUL: Final = {

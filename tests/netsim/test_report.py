@@ -1,0 +1,100 @@
+"""The folder that a run leaves: everything is there, opens, and says the same as everything else."""
+
+import csv
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from netsim.__main__ import main
+
+KEYS = {
+    *("scenario", "seed", "nodes", "options", "virtual_s", "partial", "ok", "broken", "digest", "command"),
+    *(
+        "events",
+        "events_per_s",
+        "wall_s",
+        "peak_mb",
+        "up",
+        "adversaries",
+        "bytes_per_node_s",
+        "network",
+        "facts",
+        "rejected",
+    ),
+    *("messages", "deliveries", "entries_missing", "delivery_ms", "signature_checks", "signatures_reused"),
+    *("look_ups", "look_ups_found", "look_ups_without_answer", "look_up_hops", "look_up_queries", "look_up_ms"),
+    *("target_look_ups", "target_look_ups_found"),
+}
+FIGURES = ("delivery", "look_ups", "network", "traffic")
+WORDS = ["run", "sybil-flood", "--nodes", "15", "--seed", "6", "--minutes", "14", "--option", "messages=12"]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report")
+    assert main([*WORDS, "--out", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def numbers(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return loaded
+
+
+@pytest.mark.component
+def test_the_folder_holds_the_report_and_nothing_else(folder: Path) -> None:
+    figures = {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+    tables = {"samples.csv", "look_ups.csv", "latencies.csv"}
+    assert {path.name for path in folder.iterdir()} == figures | tables | {"report.md", "result.json"}
+    for name in FIGURES:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        assert ET.parse(folder / f"{name}.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+@pytest.mark.component
+def test_the_numbers_have_the_keys_that_others_read(numbers: dict[str, Any]) -> None:
+    assert set(numbers) == KEYS
+    assert (numbers["scenario"], numbers["seed"], numbers["nodes"], numbers["adversaries"]) == ("sybil-flood", 6, 15, 3)
+    assert numbers["ok"]
+    assert not numbers["partial"]
+    assert numbers["options"]["messages"] == 12
+    assert numbers["messages"] == 13  # the target writes one of its own
+    assert numbers["deliveries"] == 13 * 12
+    assert numbers["entries_missing"] == 0
+
+
+@pytest.mark.component
+def test_tables_and_numbers_agree(folder: Path, numbers: dict[str, Any]) -> None:
+    looked = rows(folder / "look_ups.csv")
+    assert len(looked) == numbers["look_ups"] == 200
+    assert sum(row["found"] == "True" for row in looked) == numbers["look_ups_found"]
+    delivered = sum(int(row["deliveries"]) for row in rows(folder / "latencies.csv"))
+    assert delivered + numbers["messages"] == numbers["deliveries"]  # an author needs no delivery
+    samples = rows(folder / "samples.csv")
+    assert float(samples[-1]["at_s"]) <= numbers["virtual_s"]
+    assert int(samples[-1]["events"]) <= numbers["events"]
+    assert int(samples[-1]["up"]) == 12
+
+
+@pytest.mark.component
+def test_the_report_says_what_was_run_and_how_to_run_it_again(
+    folder: Path, numbers: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "report.md").read_text()
+    assert text.startswith("# sybil-flood: 15 nodes, seed 6\n")
+    assert "**Every invariant held.**" in text
+    assert numbers["digest"] in text
+    assert all(f"![{name}]({name}.svg)" in text for name in FIGURES)
+    assert f"    {numbers['command']}\n" in text
+    assert main([*shlex.split(numbers["command"])[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == numbers["digest"]
