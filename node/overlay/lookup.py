@@ -271,6 +271,8 @@ class Lookup:
         for distance in path:
             candidate = self._candidates[distance]
             state = candidate.state
+            if not distance and state in (WAITING, OVERDUE, LONG):
+                return False  # no other peer can stand in for the target: its circuit may take its whole time
             if state == ANSWERED:
                 count += 1
                 if count == self._limits.k:
