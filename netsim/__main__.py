@@ -8,7 +8,9 @@ import argparse
 import json
 import resource
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -266,6 +268,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; what ends it early is one sentence on stderr."""
     args = parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     try:
         code: int = args.does(args)
     except (Unknown, Contradiction, Senseless) as error:

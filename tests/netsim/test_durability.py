@@ -96,6 +96,7 @@ def test_a_holder_whose_bytes_are_gone_is_found_out_and_replaced() -> None:
     assert all(len(disks[world.nodes[node].id]) == len(held) for node, held in census.held.items())
 
 
+@pytest.mark.component
 def test_where_most_leave_within_a_month_chunks_are_lost_about_as_often_as_the_theory_says() -> None:
     done = ran(30, 40, 2, departures=95, repair_h=48, challenge_h=24, chunks=60, target_ppm=0)
     numbers = done.measures.numbers()

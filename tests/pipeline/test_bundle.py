@@ -63,6 +63,7 @@ def test_what_was_sealed_is_valid_and_says_what_that_proves() -> None:
     assert not any("still exist" in sentence for sentence in with_chunks.not_proven)
 
 
+@pytest.mark.component
 def test_every_flipped_byte_of_a_bundle_is_a_fault_and_those_in_a_chunk_name_it() -> None:
     made = seal(terms(), {Stream.VIDEO: [b"frames"], Stream.AUDIT: [b"keys"]})
     parts, changed, rng = made.parts(), bytearray(archived(made.parts())), random.Random(1)

@@ -86,6 +86,7 @@ def test_a_journal_cut_anywhere_gives_a_beginning_of_whole_records_and_no_damage
         assert (found.first, found.last) == expected
 
 
+@pytest.mark.component
 @settings(max_examples=8)
 @given(records, st.integers(0, 7))
 def test_a_flipped_byte_costs_the_record_it_is_in_and_is_reported(items: list[Record], bit: int) -> None:

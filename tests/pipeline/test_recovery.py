@@ -112,6 +112,7 @@ def sent(stream: Stream, by: float) -> int:
     return total
 
 
+@pytest.mark.component
 async def test_a_recorder_killed_at_any_step_loses_two_seconds_at_most(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -715,6 +715,7 @@ def flood(rng: random.Random, serial: int) -> bytes:
     )
 
 
+@pytest.mark.component
 def test_memory_stays_bounded_under_100_000_hostile_frames() -> None:
     limits = GossipLimits(seen_max=2_000, cache_messages_max=500, promises_max=1_000, backoffs_max=200)
     scores = ScoreLimits(graylist=-1e9, gossip=-1e9)  # nobody is shut out: everything is handled

@@ -517,6 +517,7 @@ def test_a_frame_keeps_its_entries_before_it_is_answered() -> None:
     assert out[-1] == Send(IDS[1], Channel.LOGS, write_frame(TookEntries(1)), -1)
 
 
+@pytest.mark.component
 def test_a_hundred_thousand_hostile_frames_leave_no_trace() -> None:
     shared = functools.lru_cache(1_000)(OPEN)
     logs = make_logs(0, limits=LogsLimits(declined=16), admitted=lambda author: author != IDS[6], open_entry=shared)

@@ -808,6 +808,7 @@ def test_challenges_by_one_peer_are_bounded_in_an_hour() -> None:
     assert refused(site, OWNER, frames.asked(1000, many)) == "too many challenges in one HOUR"
 
 
+@pytest.mark.component
 def test_large_replicas_are_challenged_a_few_at_a_time_and_read_in_parts() -> None:
     big = blake3(b"big").digest(length=40 * SEGMENT)
     world = World(6, limits=replace(FAST, asked_bytes=600_000), seed=3)
