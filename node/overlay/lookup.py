@@ -92,7 +92,18 @@ class Lookup:
     """A look-up under way. `done` is final; `nearest` is its result."""
 
     __slots__ = (
-        *("_asked_again", "_candidates", "_due_at", "_flight", "_limits", "_me", "_overdue", "_paths", "_target", "_turn"),
+        *(
+            "_asked_again",
+            "_candidates",
+            "_due_at",
+            "_flight",
+            "_limits",
+            "_me",
+            "_overdue",
+            "_paths",
+            "_target",
+            "_turn",
+        ),
         *("done", "queries", "rounds"),
     )
 
