@@ -1,6 +1,5 @@
 """A durability run as a folder and as lines: report.md, figures (SVG and PNG), result.json, CSV tables."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,7 +8,7 @@ from typing import Any, Final
 
 from netsim.census import Census
 from netsim.durability import DurabilityStage, challenge_hours
-from netsim.report import Run, draw
+from netsim.report import Run, draw, outcome, table
 from node.overlay.custody import HOUR_MS
 
 CHALLENGE_MB: Final = 32 * 16384 / 1e6
@@ -55,20 +54,12 @@ def write(folder: Path, stage: DurabilityStage, run: Run) -> dict[str, Any]:
     census.sample()
     numbers = result(stage, run)
     (folder / "result.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    _table(folder / "copies.csv", [asdict(sample) for sample in census.samples])
-    _table(folder / "repairs.csv", [{"hours": round(ms / HOUR_MS, 3)} for ms in sorted(census.repairs_ms)])
+    table(folder / "copies.csv", [asdict(sample) for sample in census.samples])
+    table(folder / "repairs.csv", [{"hours": round(ms / HOUR_MS, 3)} for ms in sorted(census.repairs_ms)])
     losses = [{"day": (at - census.begun) / 86_400_000, "chunk": chunk.hex()} for at, chunk in census.losses]
-    _table(folder / "losses.csv", losses)
+    table(folder / "losses.csv", losses)
     (folder / "report.md").write_text(_markdown(numbers, _figures(folder, census)))
     return numbers
-
-
-def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="") as out:
-        if rows:
-            writer = csv.DictWriter(out, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 def _figures(folder: Path, census: Census) -> list[str]:
@@ -97,14 +88,8 @@ def _plot_repairs(axes: Any, census: Census) -> None:
     axes.set_ylabel("share of repairs")
 
 
-def _state(numbers: Mapping[str, Any]) -> str:
-    if numbers["partial"]:
-        return "interrupted: these are partial results"
-    return "every invariant held" if numbers["ok"] else "BROKEN"
-
-
 def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
-    lines = [f"# durability: {numbers['nodes']} nodes, seed {numbers['seed']}", "", f"**{_state(numbers)}.**", ""]
+    lines = [f"# durability: {numbers['nodes']} nodes, seed {numbers['seed']}", "", f"**{outcome(numbers)}.**", ""]
     if numbers["broken"]:
         lines += [f"> {numbers['broken']['check']}: {numbers['broken']['sentence']}", ""]
     low, high = numbers["lost_a_year_95"]
@@ -148,7 +133,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
     """What the terminal shows."""
     low, high = numbers["lost_a_year_95"]
     return [
-        f"durability, {numbers['nodes']} nodes, seed {numbers['seed']}: {_state(numbers)}",
+        f"durability, {numbers['nodes']} nodes, seed {numbers['seed']}: {outcome(numbers)}",
         f"  {numbers['chunk_years']} chunk-years of {numbers['chunks']} chunks, {numbers['departed']} departures",
         f"  {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB",
         f"  {numbers['lost']} lost: {numbers['lost_a_year']} a chunk-year, 95 % bounds {low} and {high}",

@@ -3,7 +3,7 @@
 import csv
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,16 +90,17 @@ def write(folder: Path, stage: Stage, run: Run) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     numbers = result(stage, run)
     (folder / "result.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    _table(folder / "samples.csv", [asdict(sample) for sample in stage.measures.samples])
-    _table(folder / "look_ups.csv", [asdict(one) for one in stage.measures.look_ups])
+    table(folder / "samples.csv", [asdict(sample) for sample in stage.measures.samples])
+    table(folder / "look_ups.csv", [asdict(one) for one in stage.measures.look_ups])
     steps = sorted(stage.measures.latencies.items())
-    _table(folder / "latencies.csv", [{"up_to_ms": (step + 1) * LATENCY_STEP_MS, "deliveries": n} for step, n in steps])
+    table(folder / "latencies.csv", [{"up_to_ms": (step + 1) * LATENCY_STEP_MS, "deliveries": n} for step, n in steps])
     figures = _figures(folder, stage.measures)
     (folder / "report.md").write_text(_markdown(numbers, run, figures))
     return numbers
 
 
-def _table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, their keys as its first line; without rows an empty file."""
     with path.open("w", newline="") as out:
         if rows:
             writer = csv.DictWriter(out, rows[0].keys())
@@ -186,14 +187,15 @@ def _plot_traffic(axes: "Axes", measures: Measures) -> None:
     axes.legend()
 
 
+def outcome(numbers: Mapping[str, Any]) -> str:
+    """How a run ended, for people."""
+    if numbers["partial"]:
+        return "interrupted: these are partial results"
+    return "every invariant held" if numbers["ok"] else "BROKEN"
+
+
 def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
-    state = (
-        "interrupted: these are partial results"
-        if run.partial
-        else "every invariant held"
-        if numbers["ok"]
-        else "BROKEN"
-    )
+    state = outcome(numbers)
     lines = [
         f"# {numbers['scenario']}: {numbers['nodes']} nodes, seed {numbers['seed']}",
         "",

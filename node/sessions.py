@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol
 
+from consensus import merkle
 from consensus.encoding import Malformed, encode
 from consensus.ids import Millis, SessionId
 from consensus.records import Most, pack, unpack
@@ -161,6 +162,4 @@ def _started(opening: bytes) -> Millis:
 
 def proofs(chunks: Sequence[Chunk]) -> bytes:
     """The inclusion proof of each chunk, as a bundle carries them."""
-    from consensus import merkle
-
     return encode([list(proof) for proof in merkle.prove_all([chunk.leaf() for chunk in chunks])])

@@ -26,6 +26,7 @@ from blake3 import blake3
 from consensus.encoding import Malformed
 from consensus.ids import Millis
 from consensus.records import pack, unpack
+from pipeline.durable import sync
 from pipeline.manifest import GapNote
 from pipeline.seal import SessionKeys, Unauthentic, decrypt, encrypt_into
 from pipeline.sealed import TAG_BYTES
@@ -88,8 +89,8 @@ class Journal:
         journal = cls(file, header, keys.journal(stream, index), fd)
         try:
             journal._write(header)
-            _sync_folder(folder)
-            _sync_folder(folder.parent)  # the folder may be as new as the file
+            sync(folder)
+            sync(folder.parent)  # the folder may be as new as the file
         except OSError:
             journal.discard()
             raise
@@ -141,14 +142,6 @@ class Journal:
         """Remove the file: its chunk is sealed and durable."""
         self.close()
         self.file.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

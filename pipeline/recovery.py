@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from consensus import merkle
-from consensus.ids import Digest, Millis
+from consensus.ids import Millis
 from consensus.records import unpack
 from consensus.signing import KeyPair
 from pipeline import journal
@@ -79,7 +79,7 @@ async def close(
         root=merkle.root([chunk.leaf() for chunk in chunks]),
         listing=identity_of(Listing(chunks), opening.network),
         heads=len(found.heads),
-        last_head=_last_head(found),
+        last_head=identity_of(heads[-1] if heads else opening, opening.network),
         gaps=tuple(rest.gaps),
         incidents=tuple(rest.incidents),
         participants=(),
@@ -88,12 +88,6 @@ async def close(
     for _, _, file in journals:
         file.unlink(missing_ok=True)
     return manifest
-
-
-def _last_head(found: Interrupted) -> Digest:
-    if not found.heads:
-        return identity_of(found.opening, found.opening.network)
-    return identity_of(unpack(Head, found.heads[-1].body), found.opening.network)
 
 
 def _unvouched(found: Interrupted, heads: Sequence[Head], keys: SessionKeys, places: Places) -> list[str]:

@@ -32,6 +32,7 @@ from node.overlay.machine import (
     Event,
     Failed,
     Finished,
+    Noted,
     PeerLost,
     PeerUp,
     Persist,
@@ -285,9 +286,8 @@ class Peer:
             heard, self._heard = self._heard, []
             out += self._told(now, heard)
         for action in out:
-            fact = getattr(action, "fact", None)
-            if type(fact) is Introduced:
-                for node in fact.peers:
+            if type(action) is Noted and type(action.fact) is Introduced:
+                for node in action.fact.peers:
                     self._remember(node)
         return out
 

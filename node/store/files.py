@@ -24,6 +24,7 @@ from typing import Final
 from blake3 import blake3
 
 from consensus.ids import Digest
+from pipeline.durable import sync
 from pipeline.stores import NoRoom
 
 RESERVE_BYTES: Final = 64 << 20
@@ -82,7 +83,7 @@ class ChunkFiles:
                 with self._admitted(len(data), reserve):
                     self._write(path, data)
             # Also when it is present: whoever renamed it may have died, or be waiting, before this line.
-            _sync(path.parent)
+            sync(path.parent)
 
     def read(self, digest: Digest) -> bytes:
         """As `ChunkSource.read` says. Raises OSError when the disk fails."""
@@ -197,8 +198,8 @@ class ChunkFiles:
             return
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(self._root)
-        _sync(self._root.parent)
+        sync(self._root)
+        sync(self._root.parent)
         self._folders.add(folder)
 
     @contextlib.contextmanager
@@ -281,14 +282,6 @@ def _set_direct(descriptor: int, wanted: bool) -> bool:
             raise
         return False
     return wanted
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _length(path: Path) -> int | None:

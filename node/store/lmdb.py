@@ -25,6 +25,7 @@ import trio
 from node.store import Busy, Conflict, Delete, Key, Put
 from node.store.reading import page
 from node.store.rows import Change, Interval, Scan, changes, conflict, interval, row_key
+from pipeline.durable import sync
 from pipeline.stores import NoRoom
 
 MAP_BYTES: Final = 1 << 30
@@ -227,21 +228,13 @@ def _copy(env: lmdb.Environment, dest: Path) -> None:
         env.copy(str(partial_copy), compact=True)
         (partial_copy / "data.mdb").chmod(0o600)
         for each in (partial_copy / "data.mdb", partial_copy):
-            _sync(each)
+            sync(each)
         partial_copy.rename(dest)
-        _sync(dest.parent)
+        sync(dest.parent)
     except (lmdb.Error, OSError) as error:
         blamed = _blame(error, dest.parent)
         shutil.rmtree(partial_copy, ignore_errors=True)
         raise blamed from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _blame(error: lmdb.Error | OSError, folder: Path) -> Exception:

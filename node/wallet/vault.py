@@ -26,6 +26,7 @@ from consensus.ids import Address, SessionId, keccak256
 from consensus.records import Between, Most, Size, pack, unpack
 from consensus.signing import KeyPair
 from node.exits import Unavailable, Usage
+from pipeline.durable import sync
 from pipeline.seal import expand, extract
 
 OPS: Final = 3
@@ -146,8 +147,4 @@ def write_private(file: Path, data: bytes) -> None:
         os.link(temporary, file)  # unlike a rename, this never replaces what is there
     finally:
         os.unlink(temporary)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(file.parent)
