@@ -100,7 +100,19 @@ def test_help_names_every_command_and_an_unknown_one_is_refused(machine: Machine
     told = machine.lucid("help")
     assert told.returncode == 0
     commands = re.findall(r"^    ([a-z]+)(?: \|.*)?\)$", (ROOT / "lucid").read_text(), flags=re.MULTILINE)
-    assert {"run", "test", "install", "lint", "bench", "crash", "netsim", "audit", "lock", "help"} == set(commands)
+    assert {
+        "run",
+        "test",
+        "install",
+        "lint",
+        "bench",
+        "crash",
+        "netsim",
+        "determinism",
+        "audit",
+        "lock",
+        "help",
+    } == set(commands)
     assert re.findall(r"^  ([a-z]+) ", told.stdout, flags=re.MULTILINE) == commands
     assert machine.lucid().stdout == machine.lucid("--help").stdout == told.stdout
     unknown = machine.lucid("frobnicate")
