@@ -65,16 +65,16 @@ class Meter:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def perform(made: AnyStage, what: Recipe) -> tuple[float, bool]:
-    """Run a stage to its end or to Ctrl-C: seconds of real time, and whether it was interrupted."""
+def perform(made: AnyStage, what: Recipe) -> tuple[float, float, bool]:
+    """Run a stage to its end or to Ctrl-C: seconds of real time and of the processor, and whether it was interrupted."""
     until = made.world.now + what.duration_ms
-    progress, began, interrupted = Meter(made, until), time.monotonic(), False
+    progress, began, spent, interrupted = Meter(made, until), time.monotonic(), time.process_time(), False
     try:
         made.broken = judge(made.world, until, made.checks)
     except KeyboardInterrupt:
         interrupted = True
     progress.end()
-    return time.monotonic() - began, interrupted
+    return time.monotonic() - began, time.process_time() - spent, interrupted
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,14 +90,14 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else None
     if out is not None:
         _writable(out)
-    made = _stage(what, real_signatures=args.real_signatures)
-    wall, interrupted = perform(made, what)
+    made = _stage(what, real_signatures=args.real_signatures, counts_cpu=out is not None)
+    wall, cpu, interrupted = perform(made, what)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     words = ["lucid-netsim", "run", args.scenario, "--nodes", str(nodes), "--seed", str(seed)]
     words += ["--minutes", str(what.duration_ms // 60_000)]
     for key, value in settings.items():
         words += ["--option", f"{key}={value}"]
-    said = report.Run(what, wall, peak, interrupted, shlex.join(words))
+    said = report.Run(what, wall, cpu, peak, interrupted, shlex.join(words))
     numbers = _numbers(out, made, said)
     _say(numbers, out, as_json=args.json)
     if interrupted:
@@ -114,10 +114,10 @@ def _chosen(name: str) -> tuple[Scenario, dict[str, Any], Plan]:
     return named(name), {}, Plan()
 
 
-def _stage(what: Recipe, *, real_signatures: bool) -> AnyStage:
+def _stage(what: Recipe, *, real_signatures: bool, counts_cpu: bool) -> AnyStage:
     if named(what.scenario).kind == "durability":
         return durability.stage(what, keys=keys_of if real_signatures else None)
-    return stage(what, real_signatures=real_signatures)
+    return stage(what, real_signatures=real_signatures, cpu_ns=time.thread_time_ns if counts_cpu else None)
 
 
 def _build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:
@@ -179,14 +179,14 @@ def _say_overlay(numbers: dict[str, Any]) -> None:
         f"  {numbers['virtual_s']:.0f} virtual seconds, {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB"
     )
     latency = numbers["delivery_ms"]
-    print(
-        f"  {numbers['messages']} messages, {numbers['deliveries']} deliveries, {numbers['entries_missing']} missing; "
-        f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"
-    )
-    print(
-        f"  {numbers['look_ups_found']} of {numbers['look_ups']} look-ups found their node; "
-        f"median {numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms"
-    )
+    told = f"  {numbers['messages']} messages, {numbers['deliveries']} deliveries, {numbers['entries_missing']} missing"
+    print(told if latency["p50"] is None else f"{told}; p50 {latency['p50']} ms, p99 {latency['p99']} ms")
+    found = f"  {numbers['look_ups_found']} of {numbers['look_ups']} look-ups found their node"
+    if numbers["look_ups_found"]:
+        found += (
+            f"; median {numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms"
+        )
+    print(found)
     print(f"  trace {numbers['digest']}")
 
 
@@ -227,8 +227,8 @@ def _option(text: str) -> tuple[str, str]:
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("1 or more")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 1, and not {text}")
     return int(text)
 
 
@@ -252,7 +252,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--option", type=_option, action="append", default=[], metavar="KEY=N", help="an option of the scenario"
     )
-    made.add_argument("--out", metavar="DIR", help="a folder for the report, its figures and tables")
+    made.add_argument(
+        "--out",
+        metavar="DIR",
+        help="a folder for the report, its figures and tables; counts each node's processor time, which costs some",
+    )
     made.add_argument("--real-signatures", action="store_true", help="check each signature each time; for small N")
     made.add_argument(
         "--shrink", type=int, default=0, metavar="RUNS", help="after a failure, shrink the fault plan by so many runs"

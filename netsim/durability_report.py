@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from netsim.census import Census
 from netsim.durability import DurabilityStage, challenge_hours
-from netsim.report import Run, draw, outcome, table
+from netsim.figures import Figure, draw
+from netsim.report import Run, outcome, table
 from node.overlay.custody import HOUR_MS
 
 CHALLENGE_MB: Final = 32 * 16384 / 1e6
@@ -34,6 +35,7 @@ def result(stage: DurabilityStage, run: Run) -> dict[str, Any]:
         "events": world.events,
         "events_per_s": round(world.events / run.wall_s) if run.wall_s else None,
         "wall_s": round(run.wall_s, 2),
+        "cpu_s": round(run.cpu_s, 2),
         "peak_mb": round(run.peak_mb),
         **numbers,
         "moved_gb": {
@@ -63,11 +65,11 @@ def write(folder: Path, stage: DurabilityStage, run: Run) -> dict[str, Any]:
 
 
 def _figures(folder: Path, census: Census) -> list[str]:
-    plots = (
-        ("copies", "chunks that have not three copies", _plot_copies),
-        ("repairs", "hours from a departure to the copy that replaces it", _plot_repairs),
+    figures = (
+        Figure("copies", "Chunks that have not three copies", (_plot_copies,)),
+        Figure("repairs", "From a departure to the copy that replaces it", (_plot_repairs,)),
     )
-    return draw(folder, census, plots)
+    return draw(folder, census, figures)
 
 
 def _plot_copies(axes: Any, census: Census) -> None:

@@ -33,6 +33,8 @@ class Sample:
     connections: float
     contacts: float
     directory: float
+    entries: int
+    """Directory entries that exist: each node that wrote has one, its newest."""
     events: int
     bytes_in: int
 
@@ -46,6 +48,21 @@ class LookUp:
     hops: int
     queries: int
     ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the run cost one node; rates over the whole run, time in which it was down included."""
+
+    node: int
+    up: bool
+    events: int
+    bytes_in_per_s: float
+    bytes_out_per_s: float
+    cpu_ms_per_hour: float
+    """Processor time in its machine for each virtual hour, encoding and decoding included; 0 where it was not counted."""
+    connections: int
+    contacts: int
 
 
 @dataclass
@@ -62,6 +79,8 @@ class Measures:
     sought: list[LookUp] = field(default_factory=list)
     """Look-ups of the target alone."""
     sent: dict[Digest, int] = field(default_factory=dict)
+    writers: dict[int, None] = field(default_factory=dict)
+    """Nodes that wrote an entry."""
     latencies: Counter[int] = field(default_factory=Counter)
     """How many deliveries took so many LATENCY_STEP_MS."""
     delivered: Counter[Digest] = field(default_factory=Counter)
@@ -88,6 +107,7 @@ class Measures:
                 sum(len(peer.connected) for peer in peers) / up,
                 sum(len(peer.dht.table) for peer in peers) / up,
                 sum(len(peer.logs.directory.authors) for peer in peers) / up,
+                len(self.writers),
                 world.events,
                 sum(node.bytes_in for node in world.nodes),
             )
@@ -108,6 +128,7 @@ class Measures:
             if isinstance(call.result, bytes):
                 digest = Digest(call.result)
                 self.sent[digest] = began
+                self.writers[index] = None
                 self.delivered[digest] += 1
 
         world.command(index, Append(LogName.DIRECTORY, body, Millis(world.now + ENTRY_LIFE_MS)), done)
@@ -174,6 +195,23 @@ class Measures:
             self.look_up(able[draw.randrange(len(able))], self.target, self.sought)
 
     # Results
+
+    def loads(self) -> list[Load]:
+        """What the run cost each node, in the order of their numbers."""
+        seconds = max(self.world.now - self.begun, 1) / 1000
+        return [
+            Load(
+                node.index,
+                node.up,
+                node.events,
+                node.bytes_in / seconds,
+                node.bytes_out / seconds,
+                node.cpu_ns / 1e6 / (seconds / 3600),
+                len(node.machine.connected) if isinstance(node.machine, Peer) else 0,
+                len(node.machine.dht.table) if isinstance(node.machine, Peer) else 0,
+            )
+            for node in self.world.nodes
+        ]
 
     def missing(self) -> list[tuple[int, Digest]]:
         """Nodes that are up and do not hold the newest entry of an author that somebody holds: (node, entry)."""

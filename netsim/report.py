@@ -3,18 +3,18 @@
 import csv
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 from netsim.adversaries import Intruder
+from netsim.figures import draw, overlay_figures
 from netsim.measures import LATENCY_STEP_MS, Measures
 from netsim.scenarios import Stage, named
 from netsim.tape import Recipe
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+TABLES: Final = ("samples.csv", "look_ups.csv", "latencies.csv", "nodes.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Run:
 
     recipe: Recipe
     wall_s: float
+    cpu_s: float
+    """Of the process, for the run alone."""
     peak_mb: float
     partial: bool
     """Whether it was interrupted."""
@@ -50,6 +52,7 @@ def result(stage: Stage, run: Run) -> dict[str, Any]:
         "events": world.events,
         "events_per_s": round(world.events / run.wall_s) if run.wall_s else None,
         "wall_s": round(run.wall_s, 2),
+        "cpu_s": round(run.cpu_s, 2),
         "peak_mb": round(run.peak_mb),
         "up": len(up),
         "messages": sent,
@@ -70,6 +73,7 @@ def result(stage: Stage, run: Run) -> dict[str, Any]:
         "bytes_per_node_s": round(
             sum(node.bytes_in for node in world.nodes) / max(1, len(world.nodes)) / max(1.0, virtual), 1
         ),
+        "load": _load(measures),
         "signature_checks": stage.verify.checks,
         "signatures_reused": stage.verify.reused,
         "network": dict(sorted(world.counts.items())),
@@ -78,6 +82,20 @@ def result(stage: Stage, run: Run) -> dict[str, Any]:
         },
         "rejected": dict(measures.rejections.most_common(20)),
         "command": run.command,
+    }
+
+
+def _load(measures: Measures) -> dict[str, dict[str, float] | None]:
+    """Median and maximum over the nodes of what each was burdened with; CPU is null where it was not counted."""
+    loads = measures.loads()
+    columns = {
+        "bytes_in_per_s": [one.bytes_in_per_s for one in loads],
+        "bytes_out_per_s": [one.bytes_out_per_s for one in loads],
+        "cpu_ms_per_hour": [one.cpu_ms_per_hour for one in loads],
+    }
+    return {
+        name: {"median": round(statistics.median(values), 1), "max": round(max(values), 1)} if any(values) else None
+        for name, values in columns.items()
     }
 
 
@@ -94,9 +112,15 @@ def write(folder: Path, stage: Stage, run: Run) -> dict[str, Any]:
     table(folder / "look_ups.csv", [asdict(one) for one in stage.measures.look_ups])
     steps = sorted(stage.measures.latencies.items())
     table(folder / "latencies.csv", [{"up_to_ms": (step + 1) * LATENCY_STEP_MS, "deliveries": n} for step, n in steps])
-    figures = _figures(folder, stage.measures)
+    loads = [{key: _short(value) for key, value in asdict(one).items()} for one in stage.measures.loads()]
+    table(folder / "nodes.csv", loads)
+    figures = draw(folder, stage.measures, overlay_figures())
     (folder / "report.md").write_text(_markdown(numbers, run, figures))
     return numbers
+
+
+def _short(value: Any) -> Any:
+    return round(value, 2) if isinstance(value, float) else value
 
 
 def table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -108,90 +132,15 @@ def table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerows(rows)
 
 
-def _figures(folder: Path, measures: Measures) -> list[str]:
-    plots = (
-        ("delivery", "delivery latency of directory entries", _plot_latency),
-        ("look_ups", "look-ups: share found, and hops", _plot_look_ups),
-        ("network", "connections, contacts and directory entries a node", _plot_network),
-        ("traffic", "bytes and events a node and second", _plot_traffic),
-    )
-    return draw(folder, measures, plots)
-
-
-def draw(folder: Path, measures: Any, plots: Sequence[tuple[str, str, Callable[[Any, Any], None]]]) -> list[str]:
-    """Draw (file name, title, what draws the measures into axes) each as SVG and PNG; their names."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    made = []
-    for name, title, plot in plots:
-        figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-        plot(axes, measures)
-        axes.set_title(title)
-        axes.grid(visible=True, alpha=0.3)
-        for ending in ("svg", "png"):
-            figure.savefig(folder / f"{name}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
-        plt.close(figure)
-        made.append(name)
-    return made
-
-
-def _plot_latency(axes: "Axes", measures: Measures) -> None:
-    total, passed, xs, ys = sum(measures.latencies.values()), 0, [0.0], [0.0]
-    for step in sorted(measures.latencies):
-        passed += measures.latencies[step]
-        xs.append((step + 1) * LATENCY_STEP_MS / 1000)
-        ys.append(passed / total)
-    axes.step(xs, ys, where="post")
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("share of deliveries")
-    if xs[-1] > 0:
-        axes.set_xscale("symlog", linthresh=1.0)
-
-
-def _plot_look_ups(axes: "Axes", measures: Measures) -> None:
-    found = [one for one in measures.look_ups if one.found]
-    lost = [one for one in measures.look_ups if not one.found]
-    axes.scatter([one.at_s for one in found], [one.ms / 1000 for one in found], s=9, label=f"found ({len(found)})")
-    axes.scatter(
-        [one.at_s for one in lost], [one.ms / 1000 for one in lost], s=14, marker="x", label=f"not found ({len(lost)})"
-    )
-    axes.set_xlabel("virtual seconds")
-    axes.set_ylabel("seconds a look-up took")
-    axes.legend()
-
-
-def _plot_network(axes: "Axes", measures: Measures) -> None:
-    at = [sample.at_s for sample in measures.samples]
-    axes.plot(at, [sample.up for sample in measures.samples], label="nodes up", linestyle=":")
-    axes.plot(at, [sample.connections for sample in measures.samples], label="connections")
-    axes.plot(at, [sample.contacts for sample in measures.samples], label="contacts")
-    axes.plot(at, [sample.directory for sample in measures.samples], label="directory entries")
-    axes.set_xlabel("virtual seconds")
-    axes.set_yscale("symlog")
-    axes.legend()
-
-
-def _plot_traffic(axes: "Axes", measures: Measures) -> None:
-    pairs = list(zip(measures.samples, measures.samples[1:], strict=False))
-    at = [later.at_s for _, later in pairs]
-    span = [max(later.at_s - earlier.at_s, 1e-9) * max(1, later.up) for earlier, later in pairs]
-    axes.plot(
-        at, [(b.bytes_in - a.bytes_in) / s for (a, b), s in zip(pairs, span, strict=True)], label="bytes received"
-    )
-    axes.plot(at, [(b.events - a.events) / s for (a, b), s in zip(pairs, span, strict=True)], label="events")
-    axes.set_xlabel("virtual seconds")
-    axes.set_yscale("symlog")
-    axes.legend()
-
-
 def outcome(numbers: Mapping[str, Any]) -> str:
     """How a run ended, for people."""
     if numbers["partial"]:
         return "interrupted: these are partial results"
     return "every invariant held" if numbers["ok"] else "BROKEN"
+
+
+def _said(load: Mapping[str, float] | None, unit: str) -> str:
+    return "not measured" if load is None else f"{load['median']:,} and {load['max']:,} {unit}"
 
 
 def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
@@ -206,26 +155,43 @@ def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
         broken = numbers["broken"]
         where = "the network as a whole" if broken["node"] < 0 else f"node {broken['node']}"
         lines += [f"> {broken['check']}, {where}: {broken['sentence']}", ""]
+    latency, load = numbers["delivery_ms"], numbers["load"]
     shown = (
-        ("virtual time", f"{numbers['virtual_s']:.0f} s"),
+        ("virtual time", f"{numbers['virtual_s']:,.0f} of {run.recipe.duration_ms // 1000:,} s"),
         ("events", f"{numbers['events']:,} ({numbers['events_per_s']:,} a second of real time)"),
-        ("real time, peak memory", f"{numbers['wall_s']} s, {numbers['peak_mb']} MB"),
+        (
+            "real time, processor time, peak memory",
+            f"{numbers['wall_s']} s, {numbers['cpu_s']} s, {numbers['peak_mb']} MB",
+        ),
         ("nodes up at the end", numbers["up"]),
-        ("messages, deliveries", f"{numbers['messages']}, {numbers['deliveries']}"),
+        ("messages, deliveries", f"{numbers['messages']:,}, {numbers['deliveries']:,}"),
         ("entries missing at the end", numbers["entries_missing"]),
-        ("delivery p50, p90, p99", ", ".join(f"{value} ms" for value in numbers["delivery_ms"].values())),
+        (
+            "delivery, 50, 90 and 99 %",
+            "nothing was delivered"
+            if latency["p50"] is None
+            else ", ".join(f"{ms / 1000:g} s" for ms in latency.values()),
+        ),
         ("look-ups found", f"{numbers['look_ups_found']} of {numbers['look_ups']}"),
         (
             "look-up, median",
-            f"{numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms",
+            f"{numbers['look_up_hops']:g} hops, {numbers['look_up_queries']:g} queries, {numbers['look_up_ms']:,g} ms"
+            if numbers["look_ups_found"]
+            else "none found its node",
         ),
-        ("received a node", f"{numbers['bytes_per_node_s']} B/s"),
+        ("received a node, median and most", _said(load["bytes_in_per_s"], "B/s")),
+        ("sent a node, median and most", _said(load["bytes_out_per_s"], "B/s")),
+        ("processor time a node, median and most", _said(load["cpu_ms_per_hour"], "ms a virtual hour")),
         ("trace", f"`{numbers['digest']}`"),
     )
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in shown), ""]
     lines += [f"![{name}]({name}.svg)" for name in figures]
+    lines += [
+        "",
+        f"The figures are there as PNG too; their numbers are in {', '.join(TABLES)}, all results in result.json.",
+    ]
     lines += ["", "What happened in the network:", ""]
-    lines += [f"- {name}: {count}" for name, count in numbers["network"].items()]
+    lines += [f"- {name}: {count:,}" for name, count in numbers["network"].items()]
     options = ", ".join(f"{key} = {value}" for key, value in numbers["options"].items())
     lines += ["", f"Options: {options}. Run it again, to the same trace:", "", f"    {run.command}", ""]
     return "\n".join(lines)

@@ -342,6 +342,8 @@ def recipe(
         if not str(text).isdecimal():
             raise Unknown(f"the option {key} is a number, and {text} is none")
         chosen[key] = int(text)
+    if not -(1 << 63) <= seed < 1 << 63:
+        raise Unknown(f"a seed has 64 bits, its sign among them, and {seed} has more")
     if nodes < 2:
         raise Unknown(f"a network has at least 2 nodes, and {nodes} were asked for")
     length = (minutes or scenario.minutes) * MINUTE
@@ -358,9 +360,14 @@ def recipe(
 
 
 def stage(
-    recipe: Recipe, recorded: Iterable[int] = (), *, real_signatures: bool = False, limits: PeerLimits | None = None
+    recipe: Recipe,
+    recorded: Iterable[int] = (),
+    *,
+    real_signatures: bool = False,
+    limits: PeerLimits | None = None,
+    cpu_ns: Callable[[], int] | None = None,
 ) -> Stage:
-    """The world of a recipe with everything scheduled, its measures and its checks."""
+    """The world of a recipe with everything scheduled, its measures and its checks; cpu_ns as in World."""
     scenario, options = named(recipe.scenario), {key: int(value) for key, value in recipe.options}
     verify = CachedVerify(real=real_signatures)
     pairs = [keys_of(recipe.seed, number) for number in range(recipe.nodes)]
@@ -375,7 +382,7 @@ def stage(
 
     crew = Crew(tuple([ids[number] for number in hostile]), seeds, ids[target])
     intrude = _intrusion(scenario.adversary, crew)
-    world = World(recipe.seed, make, recorded=recorded)
+    world = World(recipe.seed, make, cpu_ns=cpu_ns, recorded=recorded)
     begun = world.now
     for number, node in enumerate(ids):
         world.add(

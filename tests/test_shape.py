@@ -36,7 +36,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
     "lmdb": ("node/store/",),
     "google": ("node/overlay/wire.py",),
-    "matplotlib": ("netsim/report.py",),
+    "matplotlib": ("netsim/figures.py",),
 }
 ENVIRONMENT: Final = (
     "node/config.py",

@@ -82,6 +82,7 @@ def test_a_run_that_holds_says_so_and_shows_no_progress_in_a_pipe(capsys: pytest
         (["run", "bootstrap", "--option", "speed=9"], 2, "has no option speed"),
         (["run", "bootstrap", "--option", "messages=many"], 2, "messages is a number, and many is none"),
         (["run", "bootstrap", "--nodes", "1"], 2, "at least 2 nodes, and 1 were asked for"),
+        (["run", "bootstrap", "--seed", str(1 << 63)], 2, "a seed has 64 bits"),
         (["run", "nowhere.toml"], 3, "nowhere.toml: No such file"),
         (["replay", "nowhere.tape"], 3, "nowhere.tape: No such file"),
     ],

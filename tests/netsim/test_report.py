@@ -17,6 +17,8 @@ KEYS = {
         "events",
         "events_per_s",
         "wall_s",
+        "cpu_s",
+        "load",
         "peak_mb",
         "up",
         "adversaries",
@@ -29,7 +31,7 @@ KEYS = {
     *("look_ups", "look_ups_found", "look_ups_without_answer", "look_up_hops", "look_up_queries", "look_up_ms"),
     *("target_look_ups", "target_look_ups_found"),
 }
-FIGURES = ("delivery", "look_ups", "network", "traffic")
+FIGURES = ("delivery", "look_ups", "hops", "replicas", "network", "traffic", "load")
 WORDS = ["run", "sybil-flood", "--nodes", "15", "--seed", "6", "--minutes", "14", "--option", "messages=12"]
 
 
@@ -54,7 +56,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 @pytest.mark.component
 def test_the_folder_holds_the_report_and_nothing_else(folder: Path) -> None:
     figures = {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
-    tables = {"samples.csv", "look_ups.csv", "latencies.csv"}
+    tables = {"samples.csv", "look_ups.csv", "latencies.csv", "nodes.csv"}
     assert {path.name for path in folder.iterdir()} == figures | tables | {"report.md", "result.json"}
     for name in FIGURES:
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -84,6 +86,14 @@ def test_tables_and_numbers_agree(folder: Path, numbers: dict[str, Any]) -> None
     assert float(samples[-1]["at_s"]) <= numbers["virtual_s"]
     assert int(samples[-1]["events"]) <= numbers["events"]
     assert int(samples[-1]["up"]) == 12
+    loads = rows(folder / "nodes.csv")
+    assert sum(int(row["events"]) for row in loads) == numbers["events"]
+    received = [float(row["bytes_in_per_s"]) for row in loads]
+    assert numbers["load"]["bytes_in_per_s"]["max"] == pytest.approx(max(received), abs=0.1)
+    assert sum(received) / 15 == pytest.approx(numbers["bytes_per_node_s"], abs=0.1)
+    spent = [float(row["cpu_ms_per_hour"]) for row in loads]
+    assert min(spent) > 0
+    assert sum(spent) * numbers["virtual_s"] / 3600 / 1000 < numbers["cpu_s"]  # machines are a part of it all
 
 
 @pytest.mark.component
@@ -97,4 +107,19 @@ def test_the_report_says_what_was_run_and_how_to_run_it_again(
     assert all(f"![{name}]({name}.svg)" in text for name in FIGURES)
     assert f"    {numbers['command']}\n" in text
     assert main([*shlex.split(numbers["command"])[1:], "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["digest"] == numbers["digest"]
+    again = json.loads(capsys.readouterr().out)
+    assert again["digest"] == numbers["digest"]
+    assert again["load"]["cpu_ms_per_hour"] is None  # counted for a report alone
+
+
+@pytest.mark.component
+def test_a_run_in_which_nothing_happened_has_a_report_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "bootstrap", "--nodes", "2", "--minutes", "14"]
+    assert main([*words, "--option", "messages=0", "--option", "look_ups=0", "--out", str(tmp_path)]) == 0
+    assert "None" not in capsys.readouterr().out
+    text = (tmp_path / "report.md").read_text()
+    assert "None" not in text
+    assert "| delivery, 50, 90 and 99 % | nothing was delivered |" in text
+    assert "no look-up found its node in this run" in (tmp_path / "hops.svg").read_text()
