@@ -1,4 +1,4 @@
-"""lucid-netsim: list, run and replay simulations of the overlay.
+"""lucid-netsim: list, run, replay and compare simulations of the overlay.
 
 Exit codes: 0 every invariant held, 1 one broke, 2 usage or a contradictory plan, 3 could not be done now (interrupted, no
 place to write).
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from consensus.placement import Registrant
-from netsim import durability, durability_report, report, tape
+from netsim import comparison, durability, durability_report, report, tape
 from netsim.checks import Broken, Check, judge
 from netsim.durability import DurabilityStage, Senseless
 from netsim.faults import Contradiction, Plan
@@ -204,6 +204,17 @@ def replay(args: argparse.Namespace) -> int:
     return BROKE
 
 
+def compare(args: argparse.Namespace) -> int:
+    """`lucid-netsim compare`: 0 whatever it shows."""
+    compared = comparison.compare(comparison.read(Path(args.a)), comparison.read(Path(args.b)))
+    if args.json:
+        figures = {one.name: {"a": one.a, "b": one.b, "ratio": one.ratio} for one in compared.figures}
+        print(json.dumps({**compared._asdict(), "figures": figures}))
+    else:
+        print("\n".join(comparison.say(compared)))
+    return HELD
+
+
 def listing(args: argparse.Namespace) -> int:
     """`lucid-netsim list`."""
     if args.json:
@@ -266,6 +277,11 @@ def parser() -> argparse.ArgumentParser:
     made.set_defaults(does=replay)
     made.add_argument("tape", metavar="TAPE", help="a file that a broken run left")
     made.add_argument("--json", action="store_true", help="one JSON object")
+    made = commands.add_parser("compare", help="lay two runs side by side")
+    made.set_defaults(does=compare)
+    for name in "ab":
+        made.add_argument(name, metavar=name.upper(), help="a folder that `run --out` wrote, or its result.json")
+    made.add_argument("--json", action="store_true", help="one JSON object")
     return whole
 
 
@@ -279,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Unknown, Contradiction, Senseless) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
         return USAGE
-    except (tape.Refused, tape.Diverged) as error:
+    except (tape.Refused, tape.Diverged, comparison.NoResult) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
         return UNAVAILABLE
     except KeyboardInterrupt:

@@ -83,13 +83,16 @@ def test_a_run_that_holds_says_so_and_shows_no_progress_in_a_pipe(capsys: pytest
         (["run", "bootstrap", "--option", "messages=many"], 2, "messages is a number, and many is none"),
         (["run", "bootstrap", "--nodes", "1"], 2, "at least 2 nodes, and 1 were asked for"),
         (["run", "bootstrap", "--seed", str(1 << 63)], 2, "a seed has 64 bits"),
+        (["compare", "nowhere", "nowhere"], 3, "nowhere: No such file"),
+        (["compare", "README.md", "README.md"], 3, "README.md is not JSON"),
         (["run", "nowhere.toml"], 3, "nowhere.toml: No such file"),
         (["replay", "nowhere.tape"], 3, "nowhere.tape: No such file"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence_on_stderr(
-    words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(ROOT)
     assert main(words) == code
     out, err = capsys.readouterr()
     assert out == ""
