@@ -30,7 +30,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "trio": ("pipeline/", "node/"),
     "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
-    "nacl": ("consensus/signing.py", "node/wallet/"),
+    "nacl": ("consensus/signing.py", "node/wallet/", "node/net/onion.py"),
     "cryptography": ("pipeline/seal.py", "node/wallet/"),
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
@@ -47,6 +47,7 @@ PRINTING: Final = (
     "node/cli.py",
     "node/console.py",
     "node/demo.py",
+    "node/net/tornet.py",
     "node/render",
     "pipeline/testcard.py",
     "netsim/__main__.py",

@@ -41,6 +41,7 @@ from pipeline.seal import SessionKeys, seal_into
 from pipeline.sealed import OVERHEAD
 from pipeline.stream import Stream
 from tests.vectors.beacon import beacon_v1
+from tests.vectors.onion import onion_v1
 from tests.vectors.stored import FOLDER
 
 
@@ -256,6 +257,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "hkdf": hkdf_blake2b,
     "journal_v1": journal_v1,
     "merkle": merkle,
+    "onion_v1": lambda: onion_v1(NETWORK),
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
 }
