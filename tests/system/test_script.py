@@ -89,6 +89,7 @@ def machine(tmp_path: Path) -> Machine:
         "apt-get": APT_GET,
         "sudo": SUDO,
         "id": '#!/bin/sh\necho "${ID:-0}"\n',
+        "systemctl": '#!/bin/sh\necho "systemctl $*" >>"$CALLS"\n',
     }
     for name, text in stubs.items():
         (programs / name).write_text(text)
@@ -201,9 +202,25 @@ def test_what_is_missing_is_installed_and_nothing_else(machine: Machine, user: s
     (install,) = [line for line in machine.called() if line.startswith("apt-get") and " install " in line]
     assert install.endswith(" install --no-install-recommends xvfb")
     assert "-o DPkg::Lock::Timeout=120" in install
-    assert any(line.startswith("sudo -n env DEBIAN_FRONTEND=noninteractive apt-get") for line in machine.called()) == (
-        user != "0"
-    )
+    assert any(
+        line.startswith("sudo -n env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get") for line in machine.called()
+    ) == (user != "0")
+
+
+@pytest.mark.parametrize("fate", ["0", "100"], ids=["apt works", "apt fails"])
+def test_installing_tor_starts_no_service_and_leaves_it_off(machine: Machine, fate: str) -> None:
+    done = machine.lucid("run", MISSING="tor xvfb", APT_EXIT=fate)
+    assert (done.returncode, "service stays off" in done.stderr) == (0 if fate == "0" else 3, True)
+    calls = [line for line in machine.called() if line.startswith(("apt-get", "systemctl"))]
+    assert calls[0] == "systemctl -q mask tor.service"
+    assert calls[-2:] == ["systemctl -q unmask tor.service", "systemctl -q disable tor.service"]
+    assert {line.split()[0] for line in calls[1:-2]} == {"apt-get"}
+    typed = machine.lucid("run", ID="1000", MISSING="tor").stderr.splitlines()[-1]
+    assert "mask -q tor.service; apt-get update && " in typed
+    assert typed.endswith("tor; systemctl unmask -q tor.service; systemctl disable -q tor.service'")
+    without = machine.lucid("run", MISSING="xvfb")
+    assert without.returncode == 0
+    assert not any(line.startswith("systemctl") for line in machine.called())
 
 
 def test_an_apt_that_fails_is_tried_with_new_lists_and_then_reported(machine: Machine) -> None:
