@@ -287,6 +287,10 @@ def sign_message(author: NodeId, seqno: int, topic: str, data: bytes, sign: Call
 
     The key itself is left out: it stands in the peer id (libp2p/specs pubsub, "Message").
     """
+    if seqno >> 8 * SEQNO_BYTES:
+        raise Malformed(
+            f"sequence number {seqno} does not fit {SEQNO_BYTES} bytes: set the clock to before the year 2554"
+        )
     sender, number = peer_id(author), seqno.to_bytes(SEQNO_BYTES, "big")
     name = topic.encode(errors="surrogatepass")
     _topic(name, RPC_LIMITS.topic_bytes_max)

@@ -378,6 +378,15 @@ def test_500_publishes_in_a_row_all_leave_in_few_frames() -> None:
     assert rig.now - START <= 1_000
 
 
+def test_a_clock_beyond_the_range_of_sequence_numbers_refuses_to_publish() -> None:
+    rig = Rig(2)
+    rig.now = Millis(1 << 53)
+    (answer,) = rig.publish(b"x")
+    assert isinstance(answer, Finished)
+    assert isinstance(answer.result, GossipRefused)
+    assert "before the year 2554" in answer.result.reason
+
+
 def test_a_full_queue_refuses_to_publish_rather_than_drop() -> None:
     rig = Rig(1, limits=GossipLimits(pace_frames=1, publish_queue_max=3))
     results = [each.result for index in range(6) for each in rig.publish(b"%d" % index) if isinstance(each, Finished)]
