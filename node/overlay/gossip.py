@@ -359,10 +359,18 @@ class Gossip:
             out.append(SetTimer(HEARTBEAT, self._next_beat))
         return out
 
+    def _newly_shunned(self, now: Millis) -> list[tuple[NodeId, float]]:
+        """Who has fallen below the graylist threshold without sending anything since: a broken promise is no frame."""
+        scores = [(peer, self._scores.value(now, peer)) for peer in list(self._scores.tainted)]
+        low = [each for each in scores if each[1] < self._thresholds.graylist and each[0] not in self._shunned]
+        self._shunned.update(dict.fromkeys(peer for peer, _ in low))
+        return low
+
     def _heartbeat(self, now: Millis) -> list[Action]:
         out: list[Action] = []
         self._seen.sweep(now)
         self._lazy.judge(now)
+        out.extend([Noted(Graylisted(*each)) for each in self._newly_shunned(now)])
         self._meshes.expire(now)
         mixing = now >= self._next_mix
         if mixing:

@@ -8,17 +8,19 @@
     logs: Announce("index")     ──→ reconcile.nudge       dht, gossip, logs: nodes heard of ──→ connections kept up
 
 The parts know nothing of each other. The peer itself keeps connections: never fewer than `low` while anybody is known,
-never more than `high`. Source: DESIGN §3, §4.
+never more than `high`, and none with a peer that gossip has graylisted (blocklist). Of the dials of a round one goes to a
+bootstrap node or to the directory: whoever fills our tables with his own nodes cannot fill those. Source: DESIGN §3, §4.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from consensus.ids import Digest, Millis, Network, NodeId
 from consensus.placement import Registrant
 from consensus.signing import KeyPair
 from node.overlay import calls, custody, topics
+from node.overlay.blocklist import BlockLimits, Blocklist
 from node.overlay.dht import Dht, DhtLimits
 from node.overlay.entries import Opener
 from node.overlay.gossip import Gossip
@@ -47,7 +49,7 @@ from node.overlay.pen import Append
 from node.overlay.reconcile import Reconcile, ReconcileLimits
 from node.overlay.replicate import Replicate
 from node.overlay.scoring import AuthorLimits, ScoreLimits
-from node.overlay.topics import GossipLimits, Introduced, Ruling
+from node.overlay.topics import GossipLimits, Graylisted, Introduced, Ruling
 from node.overlay.values import validators
 
 if TYPE_CHECKING:
@@ -73,10 +75,19 @@ class PeerLimits:
     gossip: GossipLimits = field(default_factory=GossipLimits)
     scores: ScoreLimits = field(default_factory=ScoreLimits)
     authors: AuthorLimits = field(default_factory=AuthorLimits)
+    blocks: BlockLimits = field(default_factory=BlockLimits)
     dht: DhtLimits = field(default_factory=DhtLimits)
     logs: LogsLimits = field(default_factory=LogsLimits)
     reconcile: ReconcileLimits = field(default_factory=ReconcileLimits)
     replicate: custody.ReplicateLimits = field(default_factory=custody.ReplicateLimits)
+
+
+class Blocked(NamedTuple):
+    """Fact: a peer's connection was closed for its score, and it is let in no more until a time."""
+
+    peer: NodeId
+    score: float
+    until: Millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,7 @@ class Peer:
         self._exchange = 0
         self._up: dict[NodeId, bool] = {}
         self._known: dict[NodeId, None] = dict.fromkeys(node for node in around.seeds if node != me)
+        self._blocklist = Blocklist(limits.blocks)
         self._heard: list[Out] = []
         self._announcing = False
         self.gossip, self.dht = self._gossip(keys), self._dht(rows)
@@ -220,6 +232,8 @@ class Peer:
 
     def _peer_up(self, now: Millis, event: PeerUp) -> Sequence[Action]:
         peer, dialled = event
+        if self._blocklist.refuses(now, peer):  # the parts never hear of it
+            return [Drop(peer, "this node refuses it for what it sent before")]
         self._up[peer] = dialled
         self._known.pop(peer, None)
         out: list[Action] = self._spare() if len(self._up) > self.limits.high else []
@@ -285,10 +299,18 @@ class Peer:
         if self._heard:
             heard, self._heard = self._heard, []
             out += self._told(now, heard)
+        graylisted: list[Graylisted] = []
         for action in out:
-            if type(action) is Noted and type(action.fact) is Introduced:
-                for node in action.fact.peers:
-                    self._remember(node)
+            if type(action) is Noted:
+                fact = action.fact
+                if type(fact) is Introduced:
+                    for node in fact.peers:
+                        self._remember(node)
+                elif type(fact) is Graylisted:
+                    graylisted.append(fact)
+        for peer, score in graylisted:
+            until = self._blocklist.block(now, peer)
+            out += [Noted(Blocked(peer, score, until)), Drop(peer, "its gossip score is below the graylist threshold")]
         return out
 
     def _told(self, now: Millis, out: Iterable[Out]) -> list[Action]:
@@ -347,19 +369,27 @@ class Peer:
         missing = min(self.limits.low - len(self._up), self.limits.attempts)
         if missing <= 0:
             return out
-        candidates = [node for node in self._candidates() if node not in self._up]
-        for node in self._rng.sample(candidates, min(missing, len(candidates))):
+        anchors = self._free(now, self._anchors())
+        chosen = [self._rng.choice(anchors)] if anchors else []
+        others = [node for node in self._free(now, self._candidates()) if node not in chosen]
+        chosen += self._rng.sample(others, min(missing - len(chosen), len(others)))
+        for node in chosen:
             out += self._greet(node)
         return out
 
-    def _candidates(self) -> list[NodeId]:
-        """Whom we could dial: contacts of the table, those remembered, and, if they are few, the directory."""
+    def _candidates(self) -> Iterable[NodeId]:
+        """Whom we could dial: contacts of the table and those remembered."""
         found = dict.fromkeys(self.dht.table.closest(self._rng.getrandbits(256), 4 * self.limits.low))
-        found |= self._known
-        if len(found) < 4 * self.limits.low:
-            found |= dict.fromkeys(self.logs.directory.authors)
-        found.pop(self.me, None)
-        return list(found)
+        return found | self._known
+
+    def _anchors(self) -> Iterable[NodeId]:
+        """Whom nobody can keep us from knowing: the bootstrap nodes, and who signed an entry of the directory."""
+        return dict.fromkeys((*self._around.seeds, *self.logs.directory.authors))
+
+    def _free(self, now: Millis, nodes: Iterable[NodeId]) -> list[NodeId]:
+        """Those of the nodes that are neither connected nor refused."""
+        up, refuses = self._up, self._blocklist.refuses
+        return [node for node in nodes if node not in up and node != self.me and not refuses(now, node)]
 
     def _greet(self, node: NodeId) -> list[Action]:
         """An empty gossip frame: it says nothing, and the host dials to deliver it."""

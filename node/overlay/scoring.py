@@ -9,7 +9,8 @@ asks about costs nothing.
     score = mesh_weight · min(minutes, mesh_cap) + min(first, first_cap) − invalid_weight · invalid² − offence_weight · max(0, offences − tolerated)²
 
 What a peer earns is capped far below what one lie costs, so that no good past pays for an attack. A bad name outlives the
-connection; a good one does not.
+connection; a good one does not. Faults decay far more slowly than merit: with one pace for both a peer below the graylist
+threshold was read again after half a minute.
 
 An author is limited by how many messages and bytes it signs, whoever forwards them: a limit on forwarders would punish
 those who carry most. Only what its signature and the topic's rules accepted is charged, so nobody else can empty its
@@ -23,6 +24,7 @@ Source: gossipsub-v1.1.md, "Peer Scoring", "Spam Protection Measures"; go-libp2p
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 
 from consensus.ids import Millis, NodeId
 from node.overlay.wire import SEQNO_BYTES
@@ -35,19 +37,22 @@ class ScoreLimits:
     """Weights and thresholds; the scale is gossipsub's own, where −10 stops gossip and −80 everything."""
 
     decay_ms: int = 10_000  # a step of decay
-    decay: float = 0.9  # kept at a step: a half after 66 s, a tenth after 220 s
+    decay: float = 0.9  # of what was earned, kept at a step: a half after 66 s, a tenth after 220 s
+    fault_decay: float = 0.98729  # of faults: a half after 9 min, a hundredth after an hour, as in Lotus and Celestia
     mesh_weight: float = 1.0  # a minute in the mesh
     mesh_cap: float = 5.0
     first_cap: float = 20.0
     invalid_weight: float = 10.0  # three invalid messages within seconds: −90, graylisted
     offence_weight: float = 10.0
-    tolerated: float = 3.0  # offences; a peer on a lossy link has one now and then
+    tolerated: float = (
+        6.0  # offences, as in Lotus and Prysm; one stall of an honest circuit breaks the promises of 5 beats
+    )
     gossip: float = -10.0  # below: no IHAVE, no IWANT, none of ours told
     publish: float = -50.0  # below: our own messages are not flooded to it
-    graylist: float = -80.0  # below: nothing of its frames is read
+    graylist: float = -80.0  # below: nothing of its frames is read, and the connection ends (peer, blocklist)
     accept_exchange: float = 0.0  # from here on the peers it names are passed on
     opportunistic: float = 1.0  # a mesh whose median is below is worth mixing up
-    retain_ms: int = 600_000  # a bad name is kept after the connection
+    retain_ms: int = 6 * 3_600_000  # a bad name is kept after the connection, as in Lotus: longer than faults last
     retained_max: int = 4096
 
 
@@ -74,10 +79,8 @@ class Scores:
         self._retained: OrderedDict[NodeId, tuple[Millis, _Standing]] = OrderedDict()
         self.tainted: dict[NodeId, None] = {}
         """Connected peers with any fault on their account; only they can have a score below 0."""
-        factors = [1.0]
-        while factors[-1] * _COUNTER_MAX >= 0.01:  # by multiplication, which every platform rounds alike; pow is not
-            factors.append(factors[-1] * limits.decay)
-        self._factors = factors
+        self._factors = _powers(limits.decay)
+        self._fault_factors = _powers(limits.fault_decay)
 
     def enter(self, now: Millis, peer: NodeId) -> None:
         """The peer is connected; faults of a connection before this one still count."""
@@ -169,14 +172,23 @@ class Scores:
         if steps <= 0:
             return
         standing.period = period
-        factor = self._factors[steps] if steps < len(self._factors) else 0.0
-        standing.first *= factor
+        standing.first *= self._factors[steps] if steps < len(self._factors) else 0.0
         if peer in self.tainted:
+            factor = self._fault_factors[steps] if steps < len(self._fault_factors) else 0.0
             standing.invalid *= factor
             standing.offences *= factor
             if standing.invalid < 0.01 and standing.offences < 0.01:
                 standing.invalid = standing.offences = 0.0
                 del self.tainted[peer]
+
+
+@cache
+def _powers(factor: float) -> tuple[float, ...]:
+    """The factor to the power of 0, 1, … until no counter is left; by multiplication, which all platforms round alike."""
+    powers = [1.0]
+    while powers[-1] * _COUNTER_MAX >= 0.01:
+        powers.append(powers[-1] * factor)
+    return tuple(powers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Throttled(NamedTuple):
 
 
 class Graylisted(NamedTuple):
-    """Fact: nothing more is read from a peer until its score has recovered; told once."""
+    """Fact: a peer's score is below the graylist threshold and nothing it sends is read; told once a fall."""
 
     peer: NodeId
     score: float

@@ -15,7 +15,7 @@ from netsim.faults import Plan
 from netsim.scenarios import SEEDS, Stage, keys_of, named, recipe, stage
 from node.overlay.logs import Learned
 from node.overlay.machine import Rejected
-from node.overlay.peer import DIRECTORY, Peer
+from node.overlay.peer import DIRECTORY, Blocked, Peer
 from node.overlay.routing import place
 from node.overlay.topics import Delivered, Graylisted
 
@@ -31,6 +31,14 @@ class Siege:
     rejected: Counter[NodeId] = field(default_factory=Counter)
     learned: Counter[tuple[int, bytes]] = field(default_factory=Counter)
     delivered: Counter[tuple[int, bytes]] = field(default_factory=Counter)
+    blocked: Counter[tuple[int, NodeId]] = field(default_factory=Counter)
+    looks: list[float] = field(default_factory=list)
+    """Every ten seconds: of all pairs of an honest node and an adversary, the share that is connected."""
+
+    def look(self) -> None:
+        peers, crew = self.peers(), [one.me for one in self.intruders()]
+        if len(peers) == NODES - NODES // 5 and crew:  # everybody has joined
+            self.looks.append(sum(node in peer.connected for peer in peers for node in crew) / len(peers) / len(crew))
 
     def peers(self) -> list[Peer]:
         return [node.machine for node in self.stage.world.nodes if isinstance(node.machine, Peer)]
@@ -47,6 +55,8 @@ def besiege(name: str, share: int = 200) -> Siege:
     seen = Siege(stage(what))
     world = seen.stage.world
     world.on_fact(Graylisted, lambda _now, _node, fact: seen.graylisted.update([fact.peer]))
+    world.on_fact(Blocked, lambda _now, node, fact: seen.blocked.update([(node, fact.peer)]))
+    world.every(10_000, seen.look)
     world.on_fact(Rejected, lambda _now, _node, fact: seen.rejected.update([fact.peer]))
     world.on_fact(Learned, lambda _now, node, fact: seen.learned.update([(node, fact.item.digest)]))
     world.on_fact(Delivered, lambda _now, node, fact: seen.delivered.update([(node, fact.message_id)]))
@@ -123,16 +133,19 @@ def test_who_is_hidden_from_look_ups_is_in_every_directory() -> None:
 
 
 @pytest.mark.component
-def test_spammers_are_graylisted_and_thrown_out_of_meshes() -> None:
+def test_spammers_are_off_the_network_within_minutes_and_come_back_for_moments() -> None:
     siege = besiege("spam")
-    forgers = [one for one in siege.intruders() if isinstance(one, MeshSpam) and one.is_forger]
-    assert len(forgers) == 2
-    assert all(siege.graylisted[one.me] >= len(siege.peers()) // 2 for one in forgers)
-    bad = dict.fromkeys(one.me for one in siege.intruders())
+    crew = [one.me for one in siege.intruders()]
+    assert sum(isinstance(one, MeshSpam) and one.is_forger for one in siege.intruders()) == 2
+    assert len(siege.blocked) == len(siege.peers()) * len(crew), "each honest node has shut each of them out"
+    assert max(siege.blocked.values()) == 2, "in 14 minutes there is room for one block of 10 and one of 20"
+    assert max(siege.looks[:12]) > 0.5, "they were connected"
+    gone = siege.looks[18:60]  # from the third minute to the tenth, when the first blocks end
+    assert max(gone) == 0
+    assert sum(siege.looks[60:]) / len(siege.looks[60:]) < 0.1
     for peer in siege.peers():
-        mesh = peer.gossip.mesh(DIRECTORY)
-        assert len([node for node in mesh if node not in bad]) >= peer.limits.gossip.degree_low
-        assert not [node for node in mesh if node in bad]
+        honest = [node for node in peer.gossip.mesh(DIRECTORY) if node not in crew]
+        assert len(honest) >= peer.limits.gossip.degree_low
 
 
 @pytest.mark.component

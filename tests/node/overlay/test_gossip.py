@@ -554,10 +554,23 @@ def test_a_faulty_peer_gets_no_better_by_reconnecting_and_recovers_with_time() -
     rig.gossip.on_peer_lost(rig.now, attacker)
     rig.gossip.on_peer_up(rig.now, attacker, dialled=False)
     assert rig.score(attacker) == bad
-    rig.now = Millis(rig.now + 200_000)
-    assert -10 < rig.score(attacker) < 0
     rig.now = Millis(rig.now + 600_000)
+    assert ScoreLimits().graylist < rig.score(attacker) < ScoreLimits().gossip  # heard again, and trusted with nothing
+    rig.now = Millis(rig.now + 3_600_000)
+    assert -1 < rig.score(attacker) < 0
+    rig.now = Millis(rig.now + 3_600_000)
     assert rig.score(attacker) == 0
+
+
+def test_a_peer_that_falls_silent_below_the_threshold_is_told_of_at_the_next_heartbeat_once() -> None:
+    rig = Rig(8)
+    attacker = rig.peers[0]
+    for _ in range(3):
+        rig.get(attacker, Rpc(publish=(forged(),)))
+    told = [fact for fact in facts(rig.beat()) if isinstance(fact, Graylisted)]
+    assert told == [Graylisted(attacker, rig.score(attacker))]
+    assert facts(rig.beat()) == []
+    assert rig.get(attacker, Rpc(publish=(message(b"x"),))) == []
 
 
 @pytest.mark.parametrize("backoff_s", [U64_MAX, 1 << 63, 3_601, 3_600])
