@@ -1,16 +1,18 @@
 import heapq
 import random
 from hashlib import sha256
+from statistics import mean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kademlia.node import Node, NodeHeap  # type: ignore[import-untyped]
-from kademlia.routing import KBucket, RoutingTable  # type: ignore[import-untyped]
+from kademlia.routing import KBucket  # type: ignore[import-untyped]
 
 from consensus.ids import Millis, NodeId
 from node.overlay.routing import RoutingLimits, Strangers, Table, place, point
-from tests.node.overlay.kad_world import START, nodes_of
+from tests.node.overlay.kad_world import START, fill, nodes_of
+from tests.node.overlay.kademlia_package import node_of, table_of
 
 ME = NodeId(bytes(32))
 LIMITS = RoutingLimits()
@@ -62,34 +64,53 @@ def test_closest_is_exactly_what_sorting_all_contacts_gives(seed: int, size: int
         assert table.closest(goal, k) == heapq.nsmallest(k, contacts, key=lambda node: place(node) ^ goal)
 
 
-@given(st.integers(0, 2**32), st.integers(21, 200), st.binary(min_size=32, max_size=32))
+@given(st.integers(0, 2**32), st.integers(1, 200), st.binary(min_size=32, max_size=32), st.integers(0, 256))
 def test_closest_agrees_with_the_heap_and_is_never_farther_than_the_walk_of_the_kademlia_package(
-    seed: int, size: int, target: bytes
+    seed: int, size: int, random_bits: bytes, far: int
 ) -> None:
-    class Wide(RoutingTable):  # type: ignore[misc]
-        def flush(self) -> None:
-            self.buckets = [KBucket(0, 2**256, self.ksize)]
-
-    def node_of(place_: int) -> Node:
-        return Node(place_.to_bytes(32, "big"), "host", 1)
-
+    """Its walk is not exact, and may end before it has k (next test): what it names are contacts, none nearer than ours."""
     table = Table(ME, LIMITS)
     for node in nodes_of(random.Random(seed), size):
         table.seen(START, node)
     contacts = [place(node) for node in everybody(table)]
-    goal = int.from_bytes(target, "big")
+    goal = place(ME) ^ (int.from_bytes(random_bits, "big") >> (256 - far))
     ours = [place(node) ^ goal for node in table.closest(goal, 20)]
     heap = NodeHeap(node_of(goal), 20)
     heap.push([node_of(contact) for contact in contacts])
     assert ours == [node.long_id ^ goal for node in heap]
+    walked = table_of(place(ME), contacts, 20).nearest(goal, 20)
+    assert {*walked} <= {*contacts}
+    assert all(near <= their ^ goal for near, their in zip(ours, walked, strict=False))
 
-    walked = Wide(None, 20, node_of(place(ME)))
-    for contact in contacts:  # its add_contact pings through asyncio when a bucket is full: split instead, always
-        while not walked.buckets[walked.get_bucket_for(node_of(contact))].add_node(node_of(contact)):
-            walked.split_bucket(walked.get_bucket_for(node_of(contact)))
-    theirs = [node.long_id ^ goal for node in walked.find_neighbors(node_of(goal), 20)]
-    assert len(theirs) == len(ours)
-    assert all(near <= far for near, far in zip(ours, sorted(theirs), strict=True))
+
+def test_the_walk_of_the_kademlia_package_ends_early_at_the_upper_end() -> None:
+    """It looks left once and then, as there is nothing on the right, no farther: 21 of the 41 contacts that it has."""
+    me, target = 2**256 - 1, 2**256 - 2
+    lower = [2**255 - 1 - number for number in range(20)]
+    upper = [2**255 + number for number in range(20)]
+    walked = table_of(me, [*lower, *upper, target - 1], 20)
+    assert [len(bucket) for bucket in walked.buckets] == [20, 20, 1]
+    assert walked.nearest(target, 41) == [target - 1, *sorted(upper, key=target.__xor__)]
+
+
+@pytest.mark.component
+def test_of_the_same_contacts_the_kademlia_package_names_fewer_of_the_nearest_than_we_do() -> None:
+    """Targets near the node that is asked, where a look-up ends. Measured: 82 % in the mean, 35 % at the worst; ours is exact."""
+    rng = random.Random(1)
+    recall: list[float] = []
+    for size in (100, 300, 1000, 3000) * 5:
+        nodes = nodes_of(rng, size)
+        table = Table(nodes[0], LIMITS)
+        fill(table, nodes[0], sorted((place(node), node) for node in nodes), rng, 20)
+        contacts = [place(node) for node in everybody(table)]
+        theirs = table_of(place(nodes[0]), contacts, 20)
+        for _ in range(20):
+            goal = place(nodes[0]) ^ rng.getrandbits(rng.randrange(240, 257))
+            truth = sorted(contacts, key=goal.__xor__)[:20]
+            assert [place(node) for node in table.closest(goal, 20)] == truth
+            recall.append(len({*truth} & {*theirs.nearest(goal, 20)}) / len(truth))
+    assert 0.75 < mean(recall) < 0.9
+    assert min(recall) > 0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 39)), max_size=150))
