@@ -1,29 +1,49 @@
-"""`./lucid bench [seal|verify|record] [--rounds N]`: figures of this machine, side by side with the peers."""
+"""`./lucid bench [seal|verify|record|netsim|lookup] [--rounds N]`: figures of this machine, side by side with the peers."""
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from tests.bench import record, seal, verify
+from tests.bench import lookup, netsim, record, seal, verify
 from tests.bench.measure import machine
 
-BENCHES = {"seal": seal.main, "verify": verify.main, "record": record.main}
+PIPELINE = {"seal": seal.main, "verify": verify.main, "record": record.main}
+OVERLAY = {"netsim": netsim.main, "lookup": lookup.main}
+"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour."""
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 1, and not {text}")
+    return int(text)
 
 
 def main() -> int:
-    """Run what was asked for, everything by default."""
-    parser = argparse.ArgumentParser(prog="./lucid bench", description="Measure the pipeline on this machine.")
-    parser.add_argument("what", nargs="*", choices=[*BENCHES, []], help="which (all)")
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds after one to warm up (5)")
+    """Run what was asked for, by default all of the pipeline."""
+    parser = argparse.ArgumentParser(prog="./lucid bench", description="Measure on this machine.")
+    parser.add_argument(
+        "what", nargs="*", choices=[*PIPELINE, *OVERLAY, []], help=f"which ({', '.join(PIPELINE)} if none is named)"
+    )
+    parser.add_argument(
+        "--rounds", type=_count, help="counted rounds: after one to warm up for the pipeline (5), each a process (3)"
+    )
+    parser.add_argument("--large", action="store_true", help="netsim: 3,000 and 10,000 nodes as well, about an hour")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="netsim: write the table as CSV, and a figure")
     parser.add_argument(
         "--folder", type=Path, default=Path(__file__).parents[2] / ".run" / "bench", help="for the input, 2 GB"
     )
     options = parser.parse_args()
+    out = None if options.out is None else options.out.absolute()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(machine())
-    for name in options.what or BENCHES:
+    for name in options.what or PIPELINE:
         print(f"{name}:", flush=True)
-        BENCHES[name](options.folder.absolute(), options.rounds)
+        if name in PIPELINE:
+            PIPELINE[name](options.folder.absolute(), options.rounds or 5)
+        else:
+            bench = partial(netsim.main, large=options.large, out=out) if name == "netsim" else OVERLAY[name]
+            bench(options.folder.absolute(), options.rounds or 3)
     return 0
 
 

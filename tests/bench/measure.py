@@ -1,5 +1,6 @@
 """Running whole commands and saying what they cost: wall time, CPU of all their processes, peak memory of the largest."""
 
+import json
 import os
 import platform
 import statistics
@@ -8,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ def run(command: Sequence[str] | str, *, cwd: Path, environment: dict[str, str])
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}: {said[-500:].decode(errors='replace')}")
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+
+
+def answer_of(command: Sequence[str], *, cwd: Path) -> Any:
+    """What a command that measures itself prints as JSON on its last line; its stderr is ours. Raises CalledProcessError."""
+    done = subprocess.run(command, check=True, cwd=cwd, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def spread(values: Sequence[float], form: str = "{:.2f}") -> str:
