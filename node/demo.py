@@ -26,7 +26,7 @@ from consensus.ids import SessionId
 from node.config import Home, demo_source, display
 from node.console import Console, clock, size
 from node.exits import DONE, NO, Ended, Unavailable, Usage
-from node.sessions import load
+from node.sessions.records import load
 from node.store.reading import read_only
 from pipeline.archive import chunk_name, entries
 from pipeline.child import child

@@ -30,3 +30,7 @@ class Refuted(Ended):
     """The answer is no."""
 
     code = NO
+
+
+CODES: Final[dict[int, type[Ended]]] = {kind.code: kind for kind in (Refuted, Usage, Unavailable)}
+"""The way an ending that was told as a number ends here."""

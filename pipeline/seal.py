@@ -129,6 +129,12 @@ def encrypt_into(key: bytes, nonce: bytes, plain: memoryview | bytes, associated
     cipher.encrypt_into(short, plain, associated, out)
 
 
+def encrypt(key: bytes, nonce: bytes, plain: memoryview | bytes, associated: bytes) -> bytes:
+    """XChaCha20-Poly1305 of plain; nonce of 24 bytes."""
+    cipher, short = _cipher(key, nonce)
+    return cipher.encrypt(short, plain, associated)
+
+
 def decrypt(key: bytes, nonce: bytes, sealed: memoryview | bytes, associated: bytes) -> bytes:
     """The plain bytes, or Unauthentic."""
     cipher, short = _cipher(key, nonce)

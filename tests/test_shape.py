@@ -31,7 +31,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
     "nacl": ("consensus/signing.py", "node/wallet/", "node/net/onion.py"),
-    "cryptography": ("pipeline/seal.py", "node/wallet/"),
+    "cryptography": ("pipeline/seal.py", "pipeline/replica.py", "node/wallet/"),
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
     "lmdb": ("node/store/",),

@@ -20,7 +20,7 @@ from consensus.records import unpack
 from node.config import Home
 from node.console import Console, Progress, moment, size
 from node.exits import DONE, NO, Refuted, Unavailable, Usage
-from node.sessions import Kept, load, proofs, sessions
+from node.sessions.records import Kept, load, proofs, sessions
 from node.store.files import ChunkFiles
 from node.store.reading import Reader, StoreDamaged, read_only
 from pipeline.archive import VERSION, VERSION_NAME, chunk_name, end, header, padding

@@ -1,15 +1,14 @@
-"""record and recover: the one process that writes to a home while it runs."""
+"""record and recover: with the store in their own hands, or beside the daemon that has it."""
 
 import argparse
 import os
-import shutil
 import signal
 import stat
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -23,21 +22,22 @@ from consensus.ids import NO_NETWORK, Millis, NodeId, SessionId, session_id
 from consensus.signing import KeyPair
 from node.config import Config, Home, display
 from node.console import Console, clock, size
+from node.control.client import answers
+from node.control.ledger import RemoteLedger
 from node.exits import DONE, Unavailable, Usage
 from node.keys import unlock
-from node.sessions import StoreLedger, load_open
-from node.store import Busy, Conflict, Store
+from node.sessions.desk import close_interrupted, folder_of, opened, recording
+from node.sessions.records import StoreLedger
+from node.store import Busy, Conflict
 from node.store.files import ChunkFiles
-from node.store.lmdb import LmdbStore
 from node.wallet.vault import Secrets
-from pipeline import recovery
 from pipeline.audit import audit, line
 from pipeline.capture import CaptureLost, NoEncoder, capture, probe, screen_size
 from pipeline.chunk import Bounds
 from pipeline.desktop import NoDisplay
 from pipeline.manifest import Chunk, GapNote, Manifest, Opening
 from pipeline.session import NotClosed, Places, Source, SourceLost, Terms, cause, record
-from pipeline.stores import NoRoom
+from pipeline.stores import Ledger, NoRoom
 from pipeline.stream import Fragment, Piece, Stream
 
 READ_BYTES = 1 << 18
@@ -48,78 +48,28 @@ def now() -> Millis:
     return Millis(time.time_ns() // 1_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHome:
-    """An opened home: its settings, keys, records and chunks; this process is the only writer."""
-
-    home: Home
-    config: Config
-    secrets: Secrets
-    store: Store
-    chunks: ChunkFiles
-    console: Console
-
-    def places(self, session: SessionId) -> Places:
-        """Where a session is kept; its folder of journals is made."""
-        folder = self.home.journals(session)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Places(self.chunks, StoreLedger(self.store, session), folder)
-
-
-@asynccontextmanager
-async def opened(args: argparse.Namespace, home: Home, console: Console) -> AsyncIterator[OpenHome]:
-    """Open a home for writing, close what a crash left open, sweep what it left behind; raises Unavailable, Usage."""
-    home.check()
-    config = home.config()
-    secrets = await trio.to_thread.run_sync(unlock, home, args.passphrase_file)
-    home.store.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with LmdbStore.open(home.store) as store:
-        chunks = ChunkFiles(home.chunks, quota_bytes=config.quota_gb * 1_000_000_000)
-        known = {bytes(key[0]) async for key, _ in store.scan("files")}  # type: ignore[arg-type]
-        await trio.to_thread.run_sync(chunks.sweep)
-        await trio.to_thread.run_sync(chunks.sweep_unreferenced, known.__contains__)
-        yield OpenHome(home, config, secrets, store, chunks, console)
-
-
-async def close_interrupted(desk: OpenHome) -> list[Manifest]:
-    """Close every session that has no manifest, and remove journals that a crash left behind; says what it did."""
-    closed = []
-    for kept in await load_open(desk.store):
-        found = kept.interrupted()
-        opening = found.opening
-        secret = desk.secrets.session_secret(opening.key_generation, opening.session)
-        places = desk.places(opening.session)
-        try:
-            manifest = await recovery.close(found, secret, desk.secrets.identity, places, now)
-        except Malformed as error:
-            raise Unavailable(
-                f"session {opening.session.hex()} cannot be closed: {error}; move what does not belong there out of "
-                f"{places.journals}, then `lucid-node recover`"
-            ) from error
-        closed.append(manifest)
-        desk.console.say(
-            f"Session {opening.session.hex()} had been interrupted: closed as incomplete with {manifest.chunk_count} chunks."
-        )
-        for incident in manifest.incidents:
-            desk.console.warn(f"incident: {incident.what}")
-    for folder in desk.home.journal_folders():
-        if await desk.store.get("manifests", (bytes.fromhex(folder.name),)) is not None:
-            shutil.rmtree(folder)
-    return closed
-
-
 def run_recover(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node recover`."""
 
     async def main() -> int:
-        async with opened(args, home, console) as desk:
-            closed = await close_interrupted(desk)
+        home.check()
+        secrets = await trio.to_thread.run_sync(unlock, home, args.passphrase_file)
+        async with opened(home, home.config(), secrets) as desk:
+            closed = await close_interrupted(desk, now, partial(_closed, console))
             if not closed:
                 console.say("No session was interrupted.")
             console.result({"closed": [manifest.session for manifest in closed]})
         return DONE
 
     return _guarded(main)
+
+
+def _closed(console: Console, manifest: Manifest) -> None:
+    console.say(
+        f"Session {manifest.session.hex()} had been interrupted: closed as incomplete with {manifest.chunk_count} chunks."
+    )
+    for incident in manifest.incidents:
+        console.warn(f"incident: {incident.what}")
 
 
 def run_record(args: argparse.Namespace, home: Home, console: Console) -> int:
@@ -158,14 +108,36 @@ class _Input:
 
 
 async def _record(args: argparse.Namespace, home: Home, console: Console) -> int:
-    stop = trio.Event()
-    async with opened(args, home, console) as desk:
-        await close_interrupted(desk)
-        source = await _input(args, desk, stop)
-        terms = _terms(desk.secrets, source, args)
-        places = desk.places(terms.opening.session)
-        console.say(f"Recording session {terms.opening.session.hex()}")
-        totals = _Totals(console, source.total)
+    """Record with the store in our hands, or as the guest of the daemon that has it."""
+    home.check()
+    config = home.config()
+    secrets = await trio.to_thread.run_sync(unlock, home, args.passphrase_file)
+    try:
+        async with opened(home, config, secrets) as desk:
+            await close_interrupted(desk, now, partial(_closed, console))
+            return await _record_into(args, home, console, secrets, lambda session: StoreLedger(desk.store, session))
+    except Busy:
+        if not await trio.to_thread.run_sync(answers, home.path):
+            raise  # it is open in another command, and not in a daemon
+        return await _record_into(args, home, console, secrets, lambda session: RemoteLedger(home.path, session))
+
+
+async def _record_into(
+    args: argparse.Namespace,
+    home: Home,
+    console: Console,
+    secrets: Secrets,
+    ledger_of: Callable[[SessionId], Ledger],
+) -> int:
+    stop, config = trio.Event(), home.config()
+    source = await _input(args, config, stop)
+    terms = _terms(secrets, source, args)
+    session = terms.opening.session
+    folder = folder_of(home, session)
+    chunks = ChunkFiles(home.chunks, quota_bytes=config.quota_gb * 1_000_000_000)
+    console.say(f"Recording session {session.hex()}")
+    totals = _Totals(console, source.total)
+    with recording(folder):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_signals, stop, nursery.cancel_scope, console)
             if args.duration is not None:
@@ -173,7 +145,7 @@ async def _record(args: argparse.Namespace, home: Home, console: Console) -> int
             nursery.start_soon(totals.show)
             manifest = await record(
                 terms,
-                places,
+                Places(chunks, ledger_of(session), folder),
                 source.sources,
                 stop=stop,
                 now=now,
@@ -182,10 +154,10 @@ async def _record(args: argparse.Namespace, home: Home, console: Console) -> int
                 exact=source.exact,
             )
             nursery.cancel_scope.cancel()
-        totals.progress.end()
-        with suppress(OSError):
-            places.journals.rmdir()
-        return _report(manifest, totals, terms, console)
+    totals.progress.end()
+    with suppress(OSError):
+        folder.rmdir()
+    return _report(manifest, totals, terms, console)
 
 
 def _report(manifest: Manifest, totals: "_Totals", terms: Terms, console: Console) -> int:
@@ -292,13 +264,12 @@ def _device(identity: bytes) -> bytes:
     return blake3(b"lucid/device/v1" + machine, key=identity).digest()
 
 
-async def _input(args: argparse.Namespace, desk: OpenHome, stop: trio.Event) -> _Input:
+async def _input(args: argparse.Namespace, config: Config, stop: trio.Event) -> _Input:
     if args.input is not None:
         return await _file_input(args.input, stop)
     name = args.display or display()
     if name is None:
         raise Usage("there is no display to record: name one with --display :N, or a file with --input FILE")
-    config = desk.config
     await screen_size(name)
     chosen = args.encoder or config.encoder
     encoder = await probe(None if chosen == "auto" else [chosen])

@@ -107,7 +107,7 @@ def test_a_bundle_signed_by_a_stranger_says_so_and_fails_when_the_signer_is_requ
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "swap"])
 def test_damage_to_a_stored_chunk_names_the_chunk(damage: str, recorded: str, typed: Typed, home: Path) -> None:
-    from node.sessions import load
+    from node.sessions.records import load
     from node.store.files import ChunkFiles
     from node.store.reading import read_only
 

@@ -8,7 +8,7 @@ import pytest
 from consensus.encoding import Malformed
 from consensus.ids import Millis, SessionId
 from consensus.records import pack, unpack
-from node.sessions import Kept, StoreLedger, load, load_open, proofs, sessions
+from node.sessions.records import Kept, StoreLedger, load, load_open, proofs, sessions
 from node.store import Conflict, Key, Put
 from node.store.memory import MemoryStore
 from pipeline.bundle import verify

@@ -34,7 +34,7 @@ from pipeline.stores import Interrupted
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """A chunk as the store keeps it."""
 
     VERSION: ClassVar = 1
@@ -56,7 +56,7 @@ class StoreLedger:
     async def sealed(self, chunk: Chunk, gaps: Sequence[GapNote]) -> None:
         """Keep a chunk; raises Conflict for an index that is taken."""
         key = (self.session, int(chunk.stream), chunk.index)
-        row = Put("chunks", key, pack(_Row(chunk, tuple(gaps))), ABSENT)
+        row = Put("chunks", key, pack(Row(chunk, tuple(gaps))), ABSENT)
         await self.store.commit([row, Put("files", (chunk.file,), b"")])
 
     async def headed(self, head: Signed) -> None:
@@ -77,7 +77,7 @@ class Kept:
 
     opening_bytes: bytes
     manifest_bytes: bytes | None
-    rows: tuple[_Row, ...]
+    rows: tuple[Row, ...]
     heads: tuple[Signed, ...]
 
     @property
@@ -122,7 +122,7 @@ class Reading(Protocol):
 
 def _kept(opening: bytes, manifest: bytes | None, rows: Iterable[bytes], heads: Iterable[bytes]) -> Kept:
     return Kept(
-        opening, manifest, tuple(unpack(_Row, row) for row in rows), tuple(unpack(Signed, head) for head in heads)
+        opening, manifest, tuple(unpack(Row, row) for row in rows), tuple(unpack(Signed, head) for head in heads)
     )
 
 
@@ -136,14 +136,24 @@ def load(reader: Reading, session: SessionId) -> Kept | None:
     return _kept(opening, reader.get("manifests", (session,)), rows, heads)
 
 
+async def load_one(store: Store, session: SessionId) -> Kept | None:
+    """A session's records from the store that this process owns, None where there is no such session."""
+    opening = await store.get("sessions", (session,))
+    if opening is None:
+        return None
+    rows = [value async for _, value in store.scan("chunks", (session,))]
+    heads = [value async for _, value in store.scan("heads", (session,))]
+    return _kept(opening, await store.get("manifests", (session,)), rows, heads)
+
+
 async def load_open(store: Store) -> list[Kept]:
     """The sessions without a manifest, from the store that this process owns: what died before it was closed."""
     found = []
-    async for key, opening in store.scan("sessions"):
+    async for key, _ in store.scan("sessions"):
         if await store.get("manifests", key) is None:
-            rows = [value async for _, value in store.scan("chunks", key)]
-            heads = [value async for _, value in store.scan("heads", key)]
-            found.append(_kept(opening, None, rows, heads))
+            kept = await load_one(store, SessionId(bytes(key[0])))  # type: ignore[arg-type]
+            assert kept is not None, "this process alone writes, and never removes an opening"
+            found.append(kept)
     return found
 
 
