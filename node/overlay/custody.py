@@ -325,6 +325,17 @@ class KeptCustody(NamedTuple):
     holders: tuple[tuple[Receipt, SignedReceipt, bool], ...]
     copying: tuple[tuple[int, NodeId], ...]
 
+    def restore(self, me: NodeId, now: Millis) -> Custody:
+        """The custody that the row was made of."""
+        custody = Custody(self.deposit, self.packed, self.signature, owned=self.owned)
+        if self.own is not None:
+            custody.hold(*self.own)
+        for receipt, signed, live in self.holders:
+            custody.holders[receipt.holder] = Holding(receipt, signed, now, live=live)
+        custody.copying.update(self.copying)
+        custody.close_ring(me)
+        return custody
+
 
 def read_row(data: bytes, network: Network) -> KeptCustody:
     """What a row of ours holds; raises Malformed when the store has damaged it."""

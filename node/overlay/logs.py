@@ -37,7 +37,17 @@ from node.overlay.entries import (
     signed_parts,
     written,
 )
-from node.overlay.machine import Action, Finished, Noted, Persist, Rejected, SetTimer, TimerKey, Verify
+from node.overlay.machine import (
+    Action,
+    Finished,
+    Noted,
+    Persist,
+    Rejected,
+    SetTimer,
+    TimerKey,
+    Unreadable,
+    Verify,
+)
 from node.overlay.pen import Append, AppendRefused, Pen
 from node.overlay.shelf import Shelf
 
@@ -128,12 +138,6 @@ class SnapshotDue(NamedTuple):
 
     log: LogName
     size: int
-
-
-class Unreadable(NamedTuple):
-    """Fact: so many stored records were not understood, and are left for the peers to bring again."""
-
-    records: int
 
 
 class Checked(NamedTuple):

@@ -140,8 +140,14 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Unreadable(NamedTuple):
+    """Fact: so many stored records were not understood, and are left for the peers to bring again."""
+
+    records: int
+
+
 class Noted(NamedTuple):
-    """A fact for logs, counters and the simulator's checks: `Rejected` or one of the parts' own facts."""
+    """A fact for logs, counters and the simulator's checks: `Rejected`, `Unreadable` or one of the parts' own facts."""
 
     fact: object
 

@@ -48,6 +48,7 @@ from node.overlay.machine import (
     Send,
     SetTimer,
     TimerKey,
+    Unreadable,
     Verify,
 )
 from node.overlay.placing import Placing, Register
@@ -110,19 +111,17 @@ class Replicate:
         """Take up what the store gave back: obligations at once, transfers again from their beginning."""
         actions: list[Action] = []
         for key, data in self._kept:
-            if key[0] == "in":
-                actions += self._taking.resume(now, data)
+            try:
+                if key[0] == "in":
+                    actions += self._taking.resume(now, data)
+                    continue
+                row = read_row(data, self._network)
+            except Malformed:  # the disk tore it; the others repair its chunk
+                actions.append(Noted(Unreadable(1)))
                 continue
-            row = read_row(data, self._network)
-            custody = Custody(row.deposit, row.packed, row.signature, owned=row.owned)
+            custody = self._custodies[row.deposit.chunk] = row.restore(self._me, now)
             if row.own is not None:
-                custody.hold(*row.own)
                 self._taking.reserve(row.deposit.owner, row.deposit.size)
-            for receipt, signed, live in row.holders:
-                custody.holders[receipt.holder] = Holding(receipt, signed, now, live=live)
-            custody.close_ring(self._me)
-            self._custodies[row.deposit.chunk] = custody
-            custody.copying.update(row.copying)
             for j, node in row.copying:
                 actions += self._placing.resume(now, (row.deposit.chunk, j), node)
             if row.owned or len(custody.ring) < REPLICAS:

@@ -44,9 +44,8 @@ from node.overlay.logs import (
     ReadLog,
     SnapshotDue,
     Unadmitted,
-    Unreadable,
 )
-from node.overlay.machine import Finished, Noted, Persist, Rejected, SetTimer
+from node.overlay.machine import Finished, Noted, Persist, Rejected, SetTimer, Unreadable
 from node.overlay.pen import Append, AppendRefused
 from node.overlay.shelf import Shelf
 from tests.node.overlay.log_world import (

@@ -37,7 +37,7 @@ from node.overlay.custody import (
     read_incoming,
     read_row,
 )
-from node.overlay.machine import Action, Channel, Finished, Noted, Persist, Rejected, Send, SetTimer
+from node.overlay.machine import Action, Channel, Finished, Noted, Persist, Rejected, Send, SetTimer, Unreadable
 from node.overlay.replica_frames import Answered, ReplicaFrame, ReplicaOffer, SegmentsAsked, SignedReceipt
 from node.overlay.replicate import ROUND
 from tests.node.overlay.replica_world import FAST, NETWORK, Pen, Site, World, encoded, node_id, seed_of, verify
@@ -348,6 +348,21 @@ def test_what_is_persisted_is_what_is_known() -> None:
             assert kept.persist() == known.persist()
             assert (kept.ring, kept.mine, kept.name) == (known.ring, known.mine, known.name)
         assert again._taking._bytes == site.machine._taking._bytes
+
+
+def test_a_torn_row_costs_its_own_chunk_alone() -> None:
+    world, chunk = settled(hours=2)
+    site = next(site for site in world.sites.values() if any(key[0] == "at" for key in site.rows))
+    (key,) = [key for key in site.rows if key[0] == "at"]
+    whole = site.rows[key]
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        site.rows[key] = whole[:size]
+        site.rows["at", b"another"] = whole
+        again = site.boot()
+        assert Noted(Unreadable(1)) in again.start(world.now)
+        assert list(again._custodies) == [chunk]
+    site.rows = {("in", chunk): whole[:40]}
+    assert site.boot().start(world.now) == [Noted(Unreadable(1))]
 
 
 @given(st.data())
