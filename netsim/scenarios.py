@@ -15,7 +15,7 @@ adds one in a TOML file of their own, on top of one of these:
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -25,6 +25,7 @@ from consensus.signing import KeyPair
 from netsim.adversaries import Crew, MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse, ground
 from netsim.checks import Broken, Check, FaultsTook, Report, TimeForward
 from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, apply, complaints, parse
+from netsim.links import LOSSY, TOR, LinkModel
 from netsim.measures import Measures
 from netsim.nodes import Make
 from netsim.seeds import derive
@@ -33,7 +34,7 @@ from netsim.verify import CachedVerify
 from netsim.world import World
 from node.overlay.entries import Chain, opener
 from node.overlay.machine import Machine
-from node.overlay.peer import Peer, PeerLimits, Surroundings
+from node.overlay.peer import Blocked, Peer, PeerLimits, Surroundings
 
 MINUTE: Final = 60_000
 SEEDS: Final = 3
@@ -67,6 +68,8 @@ class Scenario:
     """What the option `adversaries` says how many of: in thousandths of all nodes, none of them a bootstrap node."""
     is_aimed: bool = False
     """Whether the adversaries' ids are ground to lie beside one honest node's."""
+    links: Callable[[Options], LinkModel] = lambda _options: TOR
+    """How its connections are, which its options may say."""
 
 
 class Directories:
@@ -103,6 +106,39 @@ class LookUps:
         found = sum(one.found for one in done)
         if 1000 * found < self.least * len(done):
             report(-1, f"{found} of {len(done)} look-ups found their node; {self.least} in 1,000 are expected")
+
+
+class Trust:
+    """No honest node shuts another one out, whatever the links do to what they say."""
+
+    def __init__(self, honest: Iterable[NodeId]) -> None:
+        self.honest = frozenset(honest)
+
+    def watch(self, world: World, report: Report) -> None:
+        """Hear of every block."""
+
+        def blocked(_now: int, index: int, fact: Blocked) -> None:
+            if fact.peer in self.honest:
+                report(index, f"an honest node is shut out, {fact.peer.hex()[:8]}, with a score of {fact.score:.0f}")
+
+        world.on_fact(Blocked, blocked)
+
+    def end(self, world: World, report: Report) -> None:
+        """Nothing is left to look at."""
+
+
+class LinksTook:
+    """What the links were to do to frames they have done: a run over links that lost nothing shows nothing."""
+
+    def watch(self, world: World, report: Report) -> None:
+        """Nothing is needed while it runs."""
+
+    def end(self, world: World, report: Report) -> None:
+        """Count."""
+        model, counts = world.links, world.counts
+        for done, share in (("lost", model.loss), ("doubled", model.doubled), ("overtaken", model.overtaken)):
+            if share and not counts[f"frames {done}"]:
+                report(-1, f"no frame was {done}, and {share} in 1,000 were to be")
 
 
 @dataclass
@@ -147,6 +183,11 @@ def _churn(nodes: int, options: Options) -> tuple[Fault, ...]:
     begin = options["join_s"] * 1000 + 3 * MINUTE
     session = 3_600_000 * 100 // max(1, options["rate"])
     return (Churn(begin, begin + options["churn_min"] * MINUTE, session, 10 * MINUTE, tuple(range(SEEDS, nodes))),)
+
+
+def _datagrams(options: Options) -> LinkModel:
+    """Tor's figures, with frames as datagrams."""
+    return replace(LOSSY, loss=options["loss"], doubled=options["doubled"], overtaken=options["overtaken"])
 
 
 def _partition(nodes: int, options: Options) -> tuple[Fault, ...]:
@@ -228,6 +269,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
             _steady,
             settle_min=15,
             look_ups_found=850,
+        ),
+        Scenario(
+            "lossy",
+            "frames are datagrams: of 1,000 so many are lost, doubled and overtaken; anti-entropy brings what is missing",
+            45,
+            {**_COMMON, "loss": 50, "doubled": 20, "overtaken": 100},
+            _nothing,
+            _steady,
+            look_ups_found=750,  # an exchange that is lost is not asked again
+            links=_datagrams,
         ),
         Scenario(
             "eclipse",
@@ -349,6 +400,8 @@ def recipe(
     length = (minutes or scenario.minutes) * MINUTE
     if chosen.get("adversaries", 0) > ADVERSARIES_MAX:
         raise Unknown(f"adversaries is a number in 1,000, at most {ADVERSARIES_MAX}")
+    if wrong := scenario.links(chosen).complaints():
+        raise Unknown("; ".join(wrong))
     own = Plan(scenario.faults(nodes, chosen))
     least = max(chosen.get("join_s", 0) * 1000 + 3 * MINUTE, own.end) + scenario.settle_min * MINUTE
     if length < least:
@@ -382,7 +435,7 @@ def stage(
 
     crew = Crew(tuple([ids[number] for number in hostile]), seeds, ids[target])
     intrude = _intrusion(scenario.adversary, crew)
-    world = World(recipe.seed, make, cpu_ns=cpu_ns, recorded=recorded)
+    world = World(recipe.seed, make, scenario.links(options), cpu_ns=cpu_ns, recorded=recorded)
     begun = world.now
     for number, node in enumerate(ids):
         world.add(
@@ -394,6 +447,7 @@ def stage(
     scenario.work(measures, settle, options)
     applied = apply(world, recipe.plan)
     checks: list[Check] = [TimeForward(MINUTE), Directories(measures), LookUps(measures, scenario.look_ups_found)]
+    checks += [Trust(node for number, node in enumerate(ids) if number not in hostile), LinksTook()]
     if applied.faults:
         checks.append(FaultsTook(recipe.plan))
     return Stage(world, measures, checks, verify)

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from consensus.ids import Millis
 from netsim.__main__ import main
 from netsim.checks import Broken, judge
 from netsim.faults import Contradiction, Crash, Cut, MassRestart, Plan
+from netsim.links import LOSSY
 from netsim.measures import Measures
-from netsim.scenarios import SCENARIOS, SEEDS, Stage, Unknown, from_file, named, recipe, stage
-from node.overlay.peer import Peer
+from netsim.scenarios import SCENARIOS, SEEDS, LinksTook, Stage, Trust, Unknown, from_file, named, recipe, stage
+from netsim.world import World
+from node.overlay.machine import Rejected
+from node.overlay.peer import Blocked, Peer
+from node.overlay.topics import Graylisted
+from tests.netsim.toys import Puppet, node_id
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL: dict[str, tuple[int, dict[str, str]]] = {
@@ -23,6 +29,7 @@ SMALL: dict[str, tuple[int, dict[str, str]]] = {
     "partition": (25, {"cut_min": "4"}),
     "burst": (16, {"messages": "100"}),
     "bootstrap-gone": (30, {}),
+    "lossy": (14, {"loss": "100", "doubled": "100", "overtaken": "300"}),
     "eclipse": (14, {}),
     "sybil-flood": (14, {}),
     "spam": (14, {}),
@@ -102,6 +109,31 @@ def test_a_node_that_is_cut_off_at_the_end_breaks_the_directories() -> None:
 
 
 @pytest.mark.component
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_links_that_lose_a_tenth_cost_no_entry_and_no_honest_node_its_name(seed: int) -> None:
+    made, broken = play("lossy", nodes=20, seed=seed)
+    assert broken is None
+    counts, facts = made.world.counts, made.world.facts
+    assert min(counts["frames lost"], counts["frames doubled"], counts["frames overtaken"]) > 100
+    assert facts[Graylisted] == facts[Blocked] == facts[Rejected] == 0
+    assert made.measures.missing() == []
+    assert set(made.measures.delivered.values()) == {20}
+
+
+def test_links_that_did_nothing_and_honest_nodes_that_are_shut_out_are_told() -> None:
+    world = World(1, Puppet, LOSSY)
+    world.at(world.now + 5, lambda: world.note(0, Blocked(node_id(1), -90.0, Millis(0))))
+    broken = judge(world, world.now + 3, [Trust([node_id(1)]), LinksTook()])
+    assert broken is not None
+    assert broken.sentence == "no frame was lost, and 50 in 1,000 were to be"
+    assert judge(world, world.now + 9, [Trust([node_id(2)])]) is None
+    world.at(world.now, lambda: world.note(0, Blocked(node_id(1), -90.0, Millis(0))))
+    broken = judge(world, world.now + 9, [Trust([node_id(1)])])
+    assert broken is not None
+    assert (broken.check, broken.node) == ("Trust", 0)
+
+
+@pytest.mark.component
 def test_one_command_is_one_trace_in_every_process(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("churn", "sybil-flood"):
         assert main(words(name)) == 0
@@ -116,7 +148,7 @@ def test_one_command_is_one_trace_in_every_process(capsys: pytest.CaptureFixture
                 text=True,
             )
             theirs = json.loads(done.stdout.splitlines()[-1])
-            volatile = ("wall_s", "events_per_s", "peak_mb")
+            volatile = ("wall_s", "cpu_s", "events_per_s", "peak_mb")
             assert {k: v for k, v in theirs.items() if k not in volatile} == {
                 k: v for k, v in ours.items() if k not in volatile
             }
@@ -180,6 +212,7 @@ def test_a_scenario_that_cannot_be_read_is_refused_with_a_sentence(tmp_path: Pat
         ("bootstrap", 9, 13, {}, "takes 14 minutes at least"),
         ("partition", 9, 30, {}, "takes 36 minutes at least"),
         ("eclipse", 9, None, {"adversaries": "501"}, "at most 500"),
+        ("lossy", 9, None, {"loss": "1001"}, "loss is 1001 thousandths: a share lies between 0 and 1000"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
