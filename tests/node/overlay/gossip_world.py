@@ -13,7 +13,7 @@ from consensus.ids import Millis, NodeId
 from consensus.signing import KeyPair
 from node.overlay.gossip import Gossip
 from node.overlay.machine import Action, CancelTimer, Finished, Noted, Rejected, Send, SetTimer, TimerKey
-from node.overlay.topics import Delivered, GossipLimits, Publish, Ruling, Subscribe
+from node.overlay.topics import Delivered, GossipLimits, Graylisted, Publish, Ruling, Subscribe
 
 TOPIC: Final = "beacons"
 START: Final = Millis(1_700_000_000_000)
@@ -52,6 +52,7 @@ class World:
         self.events = 0
         self.delivered: Counter[tuple[NodeId, bytes]] = Counter()
         self.rejected: list[Rejected] = []
+        self.graylisted: list[Graylisted] = []
         self._heap: list[tuple[int, int, NodeId, TimerKey | tuple[NodeId, bytes]]] = []
         self._tick = 0
         self._armed: dict[tuple[NodeId, TimerKey], int] = {}
@@ -92,6 +93,8 @@ class World:
                     self.delivered[me, fact.message_id] += 1
                 case Noted(Rejected() as fact):
                     self.rejected.append(fact)
+                case Noted(Graylisted() as fact):
+                    self.graylisted.append(fact)
                 case _:
                     pass
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
@@ -794,6 +794,19 @@ def test_every_node_gets_every_message_once_though_a_fifth_of_all_frames_is_lost
     assert world.missing(ids) == 0
     assert not world.rejected
     assert all(router.score(world.now, peer) >= 0 for router in world.nodes.values() for peer in world.nodes)
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 1 << 32), st.integers(1, 30))
+def test_no_honest_node_is_graylisted_however_much_of_a_third_of_all_frames_is_lost(seed: int, loss: int) -> None:
+    world = World(12, 8, seed)
+    world.run(10_000)
+    world.loss_percent = loss
+    talk(world, 40)
+    assert world.lost > 10
+    assert not world.graylisted
+    lowest = min(router.score(world.now, peer) for router in world.nodes.values() for peer in world.nodes)
+    assert lowest > ScoreLimits().gossip  # nor even left out of gossip
 
 
 def test_it_is_ihave_and_iwant_that_repair_losses() -> None:
