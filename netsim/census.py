@@ -22,7 +22,7 @@ from typing import Any, Final
 from consensus.ids import Digest
 from consensus.placement import REPLICAS
 from netsim.world import World
-from node.overlay.custody import Challenged, Discard, Repaired, RepairStarted, Stored, Unplaced
+from node.overlay.custody import Challenged, Discard, Repaired, RepairStarted, Stored, Uncounted, Unplaced
 from node.overlay.machine import Rejected
 
 YEAR_MS: Final = 365 * 86_400_000
@@ -63,6 +63,7 @@ class Census:
         self.repairs_ms: list[int] = []
         self.samples: list[Copies] = []
         self.rejections: Counter[str] = Counter()
+        self.uncounted: Counter[str] = Counter()
         self.answers: Counter[bool] = Counter()  # challenges, passed or not
         self.stored = self.departed = 0
         self.observed: int | None = None
@@ -77,6 +78,7 @@ class Census:
         world.on_fact(Stored, self._stored)
         world.on_fact(Discard, lambda _now, node, fact: self._released(node, fact.chunk))
         world.on_fact(Rejected, lambda _now, _node, fact: self.rejections.update([fact.reason]))
+        world.on_fact(Uncounted, lambda _now, _node, fact: self.uncounted.update([fact.reason]))
         world.on_fact(Challenged, lambda _now, _node, fact: self.answers.update([fact.passed]))
         world.every(every_ms, self.sample)
 

@@ -44,6 +44,7 @@ def result(stage: DurabilityStage, run: Run) -> dict[str, Any]:
         },
         "challenges": {"passed": shown, "failed": census.answers[False]},
         "network": dict(sorted(world.counts.items())),
+        "uncounted": dict(census.uncounted.most_common(20)),
         "rejected": dict(census.rejections.most_common(20)),
         "command": run.command,
     }

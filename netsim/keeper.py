@@ -44,8 +44,9 @@ NEIGHBOUR: Final = NodeId(b"the rest of the overlay".ljust(32))
 
 
 class Enter(NamedTuple):
-    """Command: the registry of the ERA."""
+    """Command: the registry of an ERA."""
 
+    era: int
     registry: tuple[Registrant, ...]
 
 
@@ -131,8 +132,8 @@ class Keeper:
         match order:
             case Strike(hour, seed):
                 return self.part.on_seed(now, hour, seed)
-            case Enter(registry):
-                return self.part.on_registry(now, registry)
+            case Enter(era, registry):
+                return self.part.on_registry(now, era, registry)
             case Arrive(ref, None):
                 return self.part.on_command(now, call, Fetched(ref, None, 0))
             case Arrive(ref, bytes(data)):

@@ -24,6 +24,7 @@ from netsim.verify import CachedVerify
 from netsim.world import Started, World
 from node.overlay.custody import HOUR_MS, Fetch, Place, ReplicateLimits, Signs
 from node.overlay.machine import Command, Machine, Verify
+from node.overlay.placing import ERAS_KEPT
 
 MONTH_MS: Final = 365 * 86_400_000 // 12
 PLACING_MS: Final = 24 * HOUR_MS
@@ -64,6 +65,7 @@ class Population:
         self.disks: dict[NodeId, Disk] = {}
         self.pens: dict[NodeId, Signs] = {}
         self.registry: tuple[Registrant, ...] = ()
+        self.registries: list[Enter] = []  # of the last ERAs, oldest first
         self.registered = 0  # when the registry was last drawn up
         self.holders: dict[int, None] = {}
         self.world: World
@@ -115,7 +117,8 @@ class Population:
         return Strike(hour, seed)
 
     def _greet(self, node: Node) -> None:
-        self._post(node, Enter(self.registry))
+        for enter in self.registries:
+            self._post(node, enter)
         self._post(node, self._hour())
 
     def living(self) -> int:
@@ -126,6 +129,8 @@ class Population:
         self.registered = self.world.now
         ids = [self.world.nodes[index].id for index in self.holders]
         self.registry = tuple(sorted(Registrant(node, node, 1 << 40) for node in ids))
+        era = self.world.now // HOUR_MS // self.limits.era_hours
+        self.registries = [*self.registries[1 - ERAS_KEPT :], Enter(era, self.registry)]
 
     def _strike(self) -> None:
         hour = self._hour()
@@ -135,7 +140,7 @@ class Population:
         for node in self.world.nodes:
             if node.up:
                 if change:
-                    self._post(node, Enter(self.registry))
+                    self._post(node, self.registries[-1])
                 self._post(node, hour)
 
     # Departures

@@ -201,6 +201,15 @@ class Unplaced(NamedTuple):
     j: int
 
 
+class Uncounted(NamedTuple):
+    """Fact: a receipt that we did not count, for a reason that is nobody's fault: registries and views may differ."""
+
+    chunk: Digest
+    holder: NodeId
+    teller: NodeId
+    reason: str
+
+
 class Lost(NamedTuple):
     """Fact, noted by the owner: no holder of the chunk passes any more."""
 
@@ -224,7 +233,7 @@ class Signs(Protocol):
 class Holding:
     """A holder of a chunk as another member sees it."""
 
-    __slots__ = ("j", "live", "misses", "name", "passed", "recall", "signed", "until")
+    __slots__ = ("j", "judged", "live", "misses", "name", "passed", "recall", "signed", "until")
 
     def __init__(self, receipt: Receipt, signed: SignedReceipt, now: Millis, *, live: bool) -> None:
         self.j = receipt.j
@@ -237,6 +246,8 @@ class Holding:
         self.misses = 0
         self.recall = not live
         """It has been heard of since it last failed, and is asked once more."""
+        self.judged = True
+        """It was placed, as far as that is ever judged; else the registry that tells has still to be entered."""
 
     def renew(self, receipt: Receipt, signed: SignedReceipt) -> None:
         """Take a later receipt for the same replica."""

@@ -337,9 +337,9 @@ class Peer:
     def _reconcile_timer(self, now: Millis, key: TimerKey) -> list[Action]:
         return self._told(now, self.reconcile.on_timer(now, key))
 
-    def on_registry(self, now: Millis, registry: Sequence[Registrant]) -> Sequence[Action]:
-        """The ERA's registry of nodes, from whoever knows it: later the consensus machine."""
-        return self.replicate.on_registry(now, registry)
+    def on_registry(self, now: Millis, era: int, registry: Sequence[Registrant]) -> Sequence[Action]:
+        """An ERA's registry of nodes, from whoever knows it: later the consensus machine."""
+        return self.replicate.on_registry(now, era, registry)
 
     def on_seed(self, now: Millis, hour: int, seed: Digest) -> Sequence[Action]:
         """The seed of an HOUR, likewise."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, TypeAlias
 
+from consensus.beacon import Deposit, Receipt
 from consensus.ids import Digest, Millis, Network, NodeId
 from consensus.placement import Registrant, next_holder, order, placement_key
 from node.overlay import replica_frames as frames
@@ -22,29 +23,60 @@ from node.overlay.replica_frames import Answered, ReplicaOffer
 
 JobKey: TypeAlias = tuple[Digest, int]
 NEVER: Final = Millis(1 << 62)
+ERAS_KEPT: Final = 3
+"""Registries: a receipt that counts began in this ERA or the one before, and is judged by that and the one before it."""
 
 
 class Register:
-    """The ERA's registry, and what placement asks of it."""
+    """The registries of the last ERAs, and what placement asks of them.
+
+    Nodes enter a new registry one by one, and a receipt outlives its ERA, so whether a holder was placed is asked of the
+    receipt's own ERA and of the one before it: whoever has both comes to the same answer, whenever it is asked.
+    """
 
     def __init__(self, network: Network, limits: ReplicateLimits) -> None:
         self._network, self._limits = network, limits
-        self._registry: Sequence[Registrant] = ()
+        self._registries: dict[int, Sequence[Registrant]] = {}
+        self._era = 0
+        self._earlier: dict[NodeId, bytes] = {}
         self.entities: dict[NodeId, bytes] = {}
+        """Of the newest registry."""
 
-    def enter(self, registry: Sequence[Registrant]) -> None:
-        """From now on this is the registry."""
-        self._registry = registry
-        self.entities = {one.node: one.entity for one in registry}
+    def enter(self, era: int, registry: Sequence[Registrant]) -> None:
+        """Know the registry of an ERA; the ERAs may come in any order, and only the newest are kept."""
+        registries = self._registries | {era: registry}
+        eras = sorted(registries)[-ERAS_KEPT:]
+        self._registries = {era: registries[era] for era in eras}
+        self._era = eras[-1]
+        self._earlier = {one.node: one.entity for era in eras[:-1] for one in registries[era]}
+        self.entities = {one.node: one.entity for one in registries[self._era]}
 
     def entity(self, node: NodeId) -> bytes:
-        """Whose work the node does; one that is not registered works for itself."""
-        return self.entities.get(node, node)
+        """Whose work the node does, or did when it was last registered; one that never was works for itself."""
+        return self.entities.get(node) or self._earlier.get(node, node)
 
-    def ranks(self, custody_seed: Digest, chunk: Digest, j: int, size: int) -> tuple[NodeId, ...]:
-        """The nodes that may hold replica j, best first."""
-        key = placement_key(self._network, custody_seed, chunk, j)
-        return order(key, self._registry, size, self._limits.ranks_max)
+    def ranks(self, deposit: Deposit, j: int) -> tuple[NodeId, ...]:
+        """The nodes that may hold replica j by the newest registry, best first."""
+        return self._ranks(self._era, deposit, j)
+
+    def _ranks(self, era: int, deposit: Deposit, j: int) -> tuple[NodeId, ...]:
+        key = placement_key(self._network, deposit.seed, deposit.chunk, j)
+        return order(key, self._registries.get(era, ()), deposit.size, self._limits.ranks_max)
+
+    def takes(self, node: NodeId, deposit: Deposit, j: int) -> bool:
+        """Whether the node may take replica j now: placed by the newest registry or by the one before it."""
+        return any(node in self._ranks(era, deposit, j) for era in (self._era, self._era - 1))
+
+    def placed(self, deposit: Deposit, receipt: Receipt) -> bool | None:
+        """Whether the receipt's holder was placed by the registry of the ERA in which its term began, or the one before.
+
+        None when it cannot be told, because one of the two is not known. Costs two orders of the registry at most.
+        """
+        began = receipt.since // (self._limits.era_hours * self._limits.hour_slots)
+        eras = [era for era in (began, began - 1) if era >= 0]
+        if any(receipt.holder in self._ranks(era, deposit, receipt.j) for era in eras):
+            return True
+        return False if all(era in self._registries for era in eras) else None
 
 
 class _Stage(Enum):
@@ -132,7 +164,7 @@ class Placing:
         deposit, register = custody.deposit, self._register
         actions: list[Action] = []
         if not job.ranks:
-            job.ranks = register.ranks(deposit.seed, chunk, j, deposit.size)
+            job.ranks = register.ranks(deposit, j)
             if job.old is not None:
                 actions.append(Noted(RepairStarted(chunk, j, job.old)))
         taken = {register.entity(deposit.owner), register.entity(self._me)}

@@ -36,6 +36,7 @@ from node.overlay.custody import (
     SegmentsRead,
     Signs,
     Stored,
+    Uncounted,
     read_row,
 )
 from node.overlay.machine import (
@@ -65,7 +66,7 @@ from node.overlay.replica_frames import (
     SegmentsShown,
     SignedReceipt,
 )
-from node.overlay.standing import introductions, objection, surplus
+from node.overlay.standing import doubt, introductions, misplaced, objection, sign, surplus, uncounted
 from node.overlay.taking import Taking, Transfer
 from node.overlay.watching import ASKS, Watch
 
@@ -129,10 +130,14 @@ class Replicate:
         self._kept.clear()
         return self._armed_for(actions)
 
-    def on_registry(self, _now: Millis, registry: Sequence[Registrant]) -> list[Action]:
-        """The ERA's registry; who may hold what follows from it."""
-        self._register.enter(registry)
-        return []
+    def on_registry(self, now: Millis, era: int, registry: Sequence[Registrant]) -> list[Action]:
+        """The registry of an ERA; who may hold what follows from it. After `start` the last three are due, oldest first."""
+        self._register.enter(era, registry)
+        actions: list[Action] = []
+        for custody in list(self._custodies.values()):
+            for node in misplaced(self._register, custody, self._me, self._network):
+                actions += self._strike_off(now, custody, node)
+        return self._armed_for(actions)
 
     def on_seed(self, now: Millis, hour: int, seed: Digest) -> list[Action]:
         """An HOUR has begun: draw its lots, in a moment, and look after the chunks that lack a holder.
@@ -205,7 +210,7 @@ class Replicate:
             case _:
                 self._watch.heard = now
                 if not solicited:
-                    self._frames[peer] = spent
+                    self._frames[peer] = spent + uncounted(actions)
                 return actions if solicited else self._armed_for(actions)
 
     def _hear(self, now: Millis, peer: NodeId, spoken: frames.ReplicaFrame, exchange: int) -> list[Action]:
@@ -291,7 +296,7 @@ class Replicate:
     def _stored(self, now: Millis, transfer: Transfer) -> list[Action]:
         deposit = transfer.deposit
         custody = Custody(deposit, transfer.packed, transfer.signature, owned=False)
-        self._sign(custody, transfer.j)
+        sign(self._keys, self._limits, custody, self._me, transfer.j, self._hour)
         late = Millis(now - self._limits.repair_ms // 2 - 1)  # on hearsay only, so challenged in the next round
         for receipt, signed in transfer.holders:
             if len(custody.holders) < MEMBERS_MAX - 1:
@@ -302,14 +307,6 @@ class Replicate:
         frame = frames.told((custody.signed,))
         sends: list[Action] = [Send(node, Channel.REPLICAS, frame) for node in custody.members()]
         return [custody.persist(), *sends, Noted(Stored(deposit.chunk, transfer.j, self._me))]
-
-    def _sign(self, custody: Custody, j: int) -> None:
-        deposit, limits = custody.deposit, self._limits
-        since, until = term(self._hour, limits.hour_slots, limits.era_hours, limits.overlap_hours)
-        root = deposit.roots[j]
-        receipt = Receipt(self._network, deposit.chunk, j, root, deposit.size, self._me, deposit.owner, since, until)
-        packed = pack(receipt)
-        custody.hold(receipt, SignedReceipt(packed, self._keys.sign("receipt", self._network, packed)))
 
     def _renew(self, now: Millis) -> list[Action]:
         """Receipts for the new ERA, told to everybody who watches; what is held beyond R copies is let go instead."""
@@ -325,7 +322,7 @@ class Replicate:
             if surplus(self._register, self._limits, custody, self._me, now):
                 actions += self._release(custody)
                 continue
-            self._sign(custody, custody.mine)
+            sign(self._keys, self._limits, custody, self._me, custody.mine, self._hour)
             actions.append(custody.persist())
             if len(custody.ring) < REPLICAS:
                 self._ailing[custody.deposit.chunk] = None
@@ -366,7 +363,7 @@ class Replicate:
             known = custody.holders.get(receipt.holder)
             if known is not None and known.live and known.signed.packed == signed.packed:
                 continue
-            wrong = self._objection(peer, custody, receipt)
+            wrong = objection(self._limits, custody, self._slot(), peer, receipt)
             if wrong is None and not self._verify(receipt.holder, signed.signature, signable(receipt)):
                 wrong = "a receipt that its holder has not signed"
             if wrong is not None:
@@ -374,12 +371,8 @@ class Replicate:
             news.append((custody, receipt, signed))
         actions: list[Action] = []
         for custody, receipt, signed in news:
-            if len(news) == 1 or self._objection(peer, custody, receipt) is None:  # one may rule out the next
-                actions += self._admit(now, peer, custody, receipt, signed)
+            actions += self._admit(now, peer, custody, receipt, signed)
         return actions
-
-    def _objection(self, peer: NodeId, custody: Custody, receipt: Receipt) -> str | None:
-        return objection(self._register, self._limits, custody, self._me, self._slot(), peer, receipt)
 
     def _admit(
         self, now: Millis, peer: NodeId, custody: Custody, receipt: Receipt, signed: SignedReceipt
@@ -391,7 +384,7 @@ class Replicate:
         teller = custody.holders.get(peer)
         vouched = peer == custody.deposit.owner or (teller is not None and teller.live)
         if known is not None:
-            if receipt.until < known.until:
+            if receipt.until < known.until or (known.live and known.j != receipt.j):  # by another of the same notice
                 return []
             if known.j != receipt.j:
                 self._watch.forget(receipt.chunk, node)
@@ -399,15 +392,19 @@ class Replicate:
             known.renew(receipt, signed)
             known.recall = known.recall or not known.live
             return [custody.persist()]
+        if (wrong := doubt(self._register, custody, self._me, receipt)) is not None:
+            return [Noted(Uncounted(receipt.chunk, node, peer, wrong))]
         if not expected and not self._make_room(custody):
             return []
+        judged = self._register.placed(custody.deposit, receipt) is True
         late = Millis(now - self._limits.repair_ms // 2 - 1)  # it has shown us nothing: challenged in the next round
-        custody.holders[node] = Holding(receipt, signed, late, live=expected or vouched)
+        holding = custody.holders[node] = Holding(receipt, signed, late, live=expected or (vouched and judged))
+        holding.judged = judged
         custody.close_ring(self._me)
         actions: list[Action] = []
         if expected:
             actions += self._placed(now, custody, key, node)
-        elif vouched and custody.vacant:
+        elif holding.live and custody.vacant:
             custody.vacant.pop(0)
         return [custody.persist(), *actions, *self._settled(custody)]
 
@@ -444,9 +441,12 @@ class Replicate:
         custody = self._custodies.get(chunk)
         if custody is None or peer not in custody.holders:
             return []
-        live = custody.holders[peer].live
-        actions = self._give_up(now, chunk, peer) if live else []
-        self._forget_holder(custody, peer)
+        return self._strike_off(now, custody, peer)
+
+    def _strike_off(self, now: Millis, custody: Custody, node: NodeId) -> list[Action]:
+        """A holder is none any more, and will not come back as one."""
+        actions = self._give_up(now, custody.deposit.chunk, node) if custody.holders[node].live else []
+        self._forget_holder(custody, node)
         return [*actions, custody.persist()]
 
     def _give_up(self, now: Millis, chunk: Digest, node: NodeId) -> list[Action]:

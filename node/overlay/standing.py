@@ -1,33 +1,36 @@
-"""Whose receipt counts, and who of too many holders lets go, and who is told: decided by each member alone, from what it knows.
+"""Whose receipt counts, who of too many holders lets go, who is told: decided by each member alone, from what it knows.
 
 Source: CONSENSUS §4.
 """
 
-from consensus.beacon import Receipt, discrepancy
-from consensus.ids import Millis, NodeId
+from collections.abc import Sequence
+
+from consensus.beacon import Receipt, discrepancy, read_receipt, term
+from consensus.ids import Millis, Network, NodeId
 from consensus.placement import REPLICAS
-from node.overlay.custody import Custody, ReplicateLimits
-from node.overlay.machine import Action, Channel, Send
+from consensus.records import pack
+from node.overlay.custody import Custody, ReplicateLimits, Signs, Uncounted
+from node.overlay.machine import Action, Channel, Noted, Send
 from node.overlay.placing import Register
-from node.overlay.replica_frames import told
+from node.overlay.replica_frames import SignedReceipt, told
 
 
 def span(limits: ReplicateLimits, receipt: Receipt, slot: int) -> tuple[int, int]:
-    """The slot at which to judge a receipt, allowing its holder to be two HOURs ahead, and the longest term in slots."""
-    ahead = max(slot, min(receipt.since, slot + 2 * limits.hour_slots))
-    return ahead, (limits.era_hours + limits.overlap_hours) * limits.hour_slots
+    """The slot at which to judge a receipt, and the longest term in slots.
+
+    Whoever gave or passed it on may be two HOURs ahead of us or behind.
+    """
+    slack = 2 * limits.hour_slots
+    at = max(slot, min(receipt.since, slot + slack))
+    at = min(at, max(receipt.until - 1, at - slack))
+    return at, (limits.era_hours + limits.overlap_hours) * limits.hour_slots
 
 
-def objection(
-    register: Register,
-    limits: ReplicateLimits,
-    custody: Custody,
-    me: NodeId,
-    slot: int,
-    teller: NodeId,
-    receipt: Receipt,
-) -> str | None:
-    """Why a receipt is not one that we could count, its signature apart; None when it is. Cheap checks first."""
+def objection(limits: ReplicateLimits, custody: Custody, slot: int, teller: NodeId, receipt: Receipt) -> str | None:
+    """Why nobody honest would have told us this receipt, its signature apart; None when somebody may have.
+
+    The registry is not asked: another's may be an ERA ahead of ours or behind.
+    """
     deposit, holders = custody.deposit, custody.holders
     wrong = discrepancy(receipt, deposit, *span(limits, receipt, slot))
     if wrong is not None:
@@ -38,15 +41,32 @@ def objection(
     told_by = holders.get(teller)
     if teller not in {receipt.holder, deposit.owner} and not (told_by is not None and told_by.live):
         return "a receipt from one who has no part in it"
+    return None
+
+
+def doubt(register: Register, custody: Custody, me: NodeId, receipt: Receipt) -> str | None:
+    """Why we do not count a receipt that nobody is to blame for; None when we do, or when it cannot be told yet."""
     entity = register.entity(receipt.holder)
-    others = [deposit.owner, *(node for node, one in holders.items() if one.live)]
+    others = [custody.deposit.owner, *(node for node, one in custody.holders.items() if one.live)]
     if custody.mine >= 0:
         others.append(me)
-    if any(register.entity(other) == entity for other in others):
+    if any(register.entity(other) == entity for other in others if other != receipt.holder):
         return "a second replica for one entity"
-    if receipt.holder not in register.ranks(deposit.seed, deposit.chunk, receipt.j, deposit.size):
+    if register.placed(custody.deposit, receipt) is False:
         return "a receipt by one who was not placed"
     return None
+
+
+def misplaced(register: Register, custody: Custody, me: NodeId, network: Network) -> list[NodeId]:
+    """The holders that were taken in before it could be told whether they were placed, and now turn out not to be."""
+    wrong = []
+    for node, holding in custody.holders.items():
+        if not holding.judged:
+            receipt = read_receipt(holding.signed.packed, network)
+            if doubt(register, custody, me, receipt) is not None:
+                wrong.append(node)
+            holding.judged = register.placed(custody.deposit, receipt) is not None
+    return wrong
 
 
 def surplus(register: Register, limits: ReplicateLimits, custody: Custody, me: NodeId, now: Millis) -> bool:
@@ -60,7 +80,7 @@ def surplus(register: Register, limits: ReplicateLimits, custody: Custody, me: N
     if len(held) < REPLICAS:
         return False
     held[me] = custody.mine
-    orders = [register.ranks(deposit.seed, deposit.chunk, j, deposit.size) for j in range(REPLICAS)]
+    orders = [register.ranks(deposit, j) for j in range(REPLICAS)]
     last = limits.ranks_max
     ranked = sorted((orders[j].index(node) if node in orders[j] else last, j, node) for node, j in held.items())
     firsts = {j: node for _, j, node in reversed(ranked)}
@@ -79,3 +99,18 @@ def introductions(custody: Custody, me: NodeId, slot: int) -> list[Action]:
         if others:
             sends.append(Send(member, Channel.REPLICAS, told(others)))
     return sends
+
+
+def uncounted(actions: Sequence[Action]) -> int:
+    """How many receipts were not counted, each for the work of a whole frame."""
+    return sum(isinstance(action, Noted) and isinstance(action.fact, Uncounted) for action in actions)
+
+
+def sign(keys: Signs, limits: ReplicateLimits, custody: Custody, me: NodeId, j: int, hour: int) -> None:
+    """Give our receipt for replica j, for the term of an HOUR."""
+    deposit = custody.deposit
+    since, until = term(hour, limits.hour_slots, limits.era_hours, limits.overlap_hours)
+    root, network = deposit.roots[j], deposit.network
+    receipt = Receipt(network, deposit.chunk, j, root, deposit.size, me, deposit.owner, since, until)
+    packed = pack(receipt)
+    custody.hold(receipt, SignedReceipt(packed, keys.sign("receipt", network, packed)))

@@ -155,7 +155,7 @@ class Taking:
             return Answered.YES if (under_way.leader, under_way.j) == (peer, j) else Answered.BUSY
         if not holders and self._seed_at(deposit.opened + 2) is None:
             return Answered.UNKNOWN
-        if self._me not in register.ranks(deposit.seed, deposit.chunk, j, deposit.size):
+        if not register.takes(self._me, deposit, j):
             return Answered.NOT_PLACED
         entity = register.entity(self._me)
         others = [deposit.owner, *(receipt.holder for receipt, _ in holders)]

@@ -94,7 +94,7 @@ class Chaos:
 
     def start(self, host: Host) -> None:
         self.apply(host, host.machine.start(Millis(self.now)))
-        self.apply(host, host.machine.on_registry(Millis(self.now), REGISTRY))
+        self.apply(host, host.machine.on_registry(Millis(self.now), 0, REGISTRY))
         hour = self.now // 3_600_000
         self.apply(host, host.machine.on_seed(Millis(self.now), hour, seed_of(hour * 30)))
 

@@ -123,7 +123,9 @@ class World:
 
     def start(self, site: Site) -> None:
         self.do(site, site.machine.start(self.now))
-        self.do(site, site.machine.on_registry(self.now, self.registry))
+        era = self.now // HOUR_MS // self.limits.era_hours
+        for each in (era - 1, era):
+            self.do(site, site.machine.on_registry(self.now, each, self.registry))
         self.do(site, site.machine.on_seed(self.now, self.now // HOUR_MS, seed_of(self.now // HOUR_MS)))
         self.do(site, site.machine.on_peer_up(self.now, node_id(999), True))
 

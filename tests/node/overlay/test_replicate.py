@@ -13,7 +13,7 @@ from consensus.beacon import Receipt, Segment, discrepancy, read_receipt, show, 
 from consensus.encoding import Malformed, encode
 from consensus.ids import Digest, Network, NodeId
 from consensus.merkle import SEGMENT, segment_root
-from consensus.placement import MEMBERS_MAX
+from consensus.placement import MEMBERS_MAX, Registrant
 from consensus.records import pack
 from node.overlay import replica_frames as frames
 from node.overlay.custody import (
@@ -33,11 +33,13 @@ from node.overlay.custody import (
     SegmentsRead,
     Serve,
     Stored,
+    Uncounted,
     Unplaced,
     read_incoming,
     read_row,
 )
 from node.overlay.machine import Action, Channel, Finished, Noted, Persist, Rejected, Send, SetTimer, Unreadable
+from node.overlay.placing import ERAS_KEPT, Register
 from node.overlay.replica_frames import Answered, ReplicaFrame, ReplicaOffer, SegmentsAsked, SignedReceipt
 from node.overlay.replicate import ROUND
 from tests.node.overlay.replica_world import FAST, NETWORK, Pen, Site, World, encoded, node_id, seed_of, verify
@@ -88,6 +90,21 @@ def refused(site: Site, peer: NodeId, frame: bytes, exchange: int = 0) -> str:
     match actions:
         case [Noted(Rejected(told, reason))]:
             assert told == peer
+            return reason
+        case _:
+            raise AssertionError(actions)
+
+
+def passed_over(site: Site, peer: NodeId, signed: SignedReceipt) -> str:
+    """That a receipt is not counted and nobody blamed; the reason."""
+    receipt = read_receipt(signed.packed, NETWORK)
+    known, spent = state(custody(site, receipt.chunk)), site.machine._frames.get(peer, 0)
+    actions = site.machine.on_frame(site.world.now, peer, frames.told((signed,)))
+    assert state(custody(site, receipt.chunk)) == known
+    assert site.machine._frames[peer] == spent + 2  # the frame, and as much again for what it cost to judge it
+    match actions:
+        case [Noted(Uncounted(chunk, holder, told, reason))]:
+            assert (chunk, holder, told) == (receipt.chunk, receipt.holder, peer)
             return reason
         case _:
             raise AssertionError(actions)
@@ -523,7 +540,6 @@ def test_a_challenge_on_an_unknown_receipt_gets_the_current_one_and_on_an_unknow
         ({"j": 2}, "other bytes"),
         ({"owner": node_id(5)}, "another chunk"),
         ({"holder": OWNER}, "owner itself"),
-        ({"holder": node_id(77)}, "not placed"),
     ],
 )
 def test_a_receipt_for_anything_else_is_rejected(change: dict[str, Any], reason: str) -> None:
@@ -553,15 +569,15 @@ def test_a_receipt_is_rejected_without_its_holders_signature_or_from_one_who_has
     assert one.machine.on_frame(world.now, two.node, frames.told((good,))) == []  # a duplicate says nothing new
 
 
-def test_a_second_replica_for_one_entity_or_one_holder_is_rejected() -> None:
+def test_a_second_replica_for_one_entity_does_not_count_and_one_for_one_holder_is_rejected() -> None:
     world, chunk = settled(16, entities=lambda number: b"entity %d" % (number // 4))
     entities = {one.node: one.entity for one in world.registry}
     held = world.holders(chunk)
     one, two = (world.sites[node] for node in list(held)[:2])
     twin = next(node for node in world.sites if node not in held and entities[node] == entities[two.node])
-    assert "one entity" in refused(one, twin, frames.told((receipt_of(two, chunk, holder=twin),)))
+    assert "one entity" in passed_over(one, twin, receipt_of(two, chunk, holder=twin))
     own = next(node for node in world.sites if node not in held and entities[node] == entities[one.node])
-    assert "one entity" in refused(one, own, frames.told((receipt_of(two, chunk, holder=own),)))
+    assert "one entity" in passed_over(one, own, receipt_of(two, chunk, holder=own))
     deposit = custody(one, chunk).deposit
     other = (held[two.node] + 1) % 3
     second = receipt_of(two, chunk, j=other, root=deposit.roots[other])
@@ -593,6 +609,114 @@ def test_a_self_declared_holder_counts_only_after_a_challenge_and_the_known_hold
     for node in outside:  # nor by the word of a member without end
         one.machine.on_frame(world.now, two.node, frames.told((receipt_of(two, chunk, holder=node),)))
         assert len(custody(one, chunk).holders) < MEMBERS_MAX
+
+
+# Registries that differ.
+
+
+def registry_of(numbers: range) -> tuple[Registrant, ...]:
+    return tuple(sorted(Registrant(node_id(number), b"entity %d" % number, 1 << 40) for number in numbers))
+
+
+def test_honest_nodes_an_era_apart_blame_nobody_and_every_chunk_stays_at_three() -> None:
+    world = World(24, limits=replace(FAST, ranks_max=5))
+    before, after = registry_of(range(16)), registry_of(range(6, 24))
+    for site in world.sites.values():
+        for era in (4, 5):
+            site.machine.on_registry(world.now, era, before)
+    world.strike()
+    world.run(7.9)  # into the last HOUR of ERA 5
+    chunks = [world.place(node_id(number), DATA + bytes([number]), 1) for number in range(6)]
+    world.run(0.1)
+    sites = list(world.sites.values())
+    for site in sites[::2]:
+        site.machine.on_registry(world.now, 6, after)
+    for number in range(6, 12):  # some placed by those who know of the change, some by those who do not
+        chunks.append(world.place(node_id(number), DATA + bytes([number]), 1))
+    world.run(20)
+    for number in range(6):  # who is not registered any more leaves; and its chunks have no owner left
+        world.kill(node_id(number))
+    world.run(20)
+    for site in sites[1::2]:
+        site.machine.on_registry(world.now, 6, after)
+    world.run(30)
+    assert all(len(world.holders(chunk)) == 3 for chunk in chunks)
+    for chunk in chunks:
+        for node in world.holders(chunk):
+            assert set(custody(world.sites[node], chunk).ring) == set(world.holders(chunk))
+    assert world.rejections() == []
+    assert facts(world, Repaired)
+
+
+def test_a_receipt_of_an_era_whose_registry_is_not_known_yet_counts_once_it_is_known_and_a_challenge_passed() -> None:
+    world, chunk, one, two, _ = fresh()
+    outside = [node for node in world.sites if node not in {*world.holders(chunk), OWNER}]
+    placed, stray = outside[0], outside[1]
+    world.now = type(world.now)(1007 * HOUR_MS)
+    one.machine.on_seed(world.now, 1007, seed_of(1007))
+    one.machine._register._registries = {}  # so that nothing is known of either
+    ahead = {"since": 1008 * 30, "until": (1008 + 192) * 30}
+    for node in (placed, stray):
+        one.machine.on_frame(world.now, two.node, frames.told((receipt_of(two, chunk, holder=node, **ahead),)))
+        assert not custody(one, chunk).holders[node].judged
+        assert node not in custody(one, chunk).ring
+    registry = tuple(each for each in world.registry if each.node != stray)
+    one.machine.on_registry(world.now, 5, registry)
+    assert {placed, stray} <= custody(one, chunk).holders.keys()  # the receipts' own ERA may yet have placed them
+    one.machine.on_registry(world.now, 6, registry)
+    assert stray not in custody(one, chunk).holders
+    assert custody(one, chunk).holders[placed].judged
+    assert not custody(one, chunk).holders[placed].live
+
+
+def test_a_receipt_by_one_who_was_not_placed_does_not_count_whoever_tells_it() -> None:
+    _, chunk, one, two, _ = fresh()
+    stranger = node_id(77)
+    for teller in (stranger, two.node, OWNER):
+        assert "not placed" in passed_over(one, teller, receipt_of(two, chunk, holder=stranger))
+
+
+def test_receipts_that_do_not_count_use_up_the_frames_of_whoever_tells_them() -> None:
+    world, chunk, one, two, _ = fresh()
+    signed = receipt_of(two, chunk, holder=node_id(77))
+    limit = FAST.frames_peer_max
+    spent = one.machine._frames.get(two.node, 0)
+    told = 0
+    while True:
+        match one.machine.on_frame(world.now, two.node, frames.told((signed,))):
+            case [Noted(Rejected(_, reason))]:
+                assert reason == "too many frames in one HOUR"
+                break
+            case _:
+                told += 1
+    assert told <= (limit - spent) // 2 + 1
+
+
+@given(st.permutations(range(8)), st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=8, max_size=8), st.data())
+def test_whoever_knows_a_receipts_era_and_the_one_before_judges_it_alike(
+    entered: list[int], members: list[set[int]], data: st.DataObject
+) -> None:
+    limits = replace(FAST, ranks_max=3)
+    deposit = custody(SETTLED.sites[OWNER], CHUNK).deposit
+    signed = custody(SETTLED.sites[OWNER], CHUNK).holders[min(SETTLED.holders(CHUNK))].signed
+    holder, era = data.draw(st.integers(0, 40)), data.draw(st.integers(1, 7))
+    slots = limits.era_hours * limits.hour_slots
+    receipt = read_receipt(signed.packed, NETWORK)
+    receipt = replace(receipt, holder=node_id(holder), since=era * slots, until=era * slots + 9)
+    whole, part = Register(NETWORK, limits), Register(NETWORK, limits)
+    registries = [tuple(Registrant(node_id(n), b"%d" % n, 1 << 40) for n in sorted(some)) for some in members]
+    for each in entered:
+        whole.enter(each, registries[each])
+        assert len(whole._registries) <= ERAS_KEPT
+    for each in (era, era - 1):
+        part.enter(each, registries[each])
+    said = part.placed(deposit, receipt)
+    first = (Register(NETWORK, limits), Register(NETWORK, limits))
+    for register, each in zip(first, (era, era - 1), strict=True):
+        register.enter(each, registries[each])
+    assert said is any(node_id(holder) in register.ranks(deposit, receipt.j) for register in first)
+    assert whole.placed(deposit, receipt) in ({said} if era >= 6 else {said, None})
+    assert Register(NETWORK, limits).placed(deposit, receipt) is None
 
 
 # Offers.
@@ -968,7 +1092,7 @@ def test_of_random_and_mutated_frames_none_raises_and_the_rejected_change_nothin
     rows = dict(site.rows)
     machine = site.boot()  # a machine of its own, so that no example depends on another
     machine.start(SETTLED.now)
-    machine.on_registry(SETTLED.now, SETTLED.registry)
+    machine.on_registry(SETTLED.now, 5, SETTLED.registry)
     machine.on_seed(SETTLED.now, SETTLED.now // HOUR_MS, seed_of(SETTLED.now // HOUR_MS))
     before = state(machine)
     actions = machine.on_frame(SETTLED.now, peer, bytes(frame), exchange)
