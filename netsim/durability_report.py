@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from netsim.census import Census
 from netsim.durability import DurabilityStage, challenge_hours
-from netsim.figures import Figure, draw
+from netsim.figures import Figure, draw, empty, percent_axis
 from netsim.report import Run, outcome, table
 from node.overlay.custody import HOUR_MS
 
@@ -80,15 +80,20 @@ def _plot_copies(axes: Any, census: Census) -> None:
     axes.plot(days, [sample.one for sample in census.samples], label="one copy")
     axes.plot(days, [sample.none for sample in census.samples], label="no copy")
     axes.set_xlabel("days")
-    axes.set_ylabel(f"of {len(census.holders)} chunks")
-    axes.legend()
+    axes.set_ylabel(f"chunks, of {len(census.holders)}")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
 
 
 def _plot_repairs(axes: Any, census: Census) -> None:
     ranked = sorted(census.repairs_ms)
-    axes.step([ms / HOUR_MS for ms in ranked], [(n + 1) / len(ranked) for n in range(len(ranked))], where="post")
-    axes.set_xlabel("hours")
-    axes.set_ylabel("share of repairs")
+    if not ranked:
+        empty(axes, "no copy was replaced in this run")
+        return
+    shares = [100 * (n + 1) / len(ranked) for n in range(len(ranked))]
+    axes.step([0, *(ms / HOUR_MS for ms in ranked)], [0, *shares], where="post")
+    axes.set_xlabel("hours from the departure until the new copy is there")
+    percent_axis(axes, "% of repairs")
 
 
 def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:

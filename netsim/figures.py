@@ -107,7 +107,8 @@ def _latency(axes: "Axes", measures: Measures) -> None:
     for share, name in ((0.5, "median"), (0.99, "99 %")):
         at = (measures.percentile(share) or 0) / 1000
         axes.axvline(at, color="0.5", linestyle=":", linewidth=1)
-        axes.annotate(f"{name}\n{at:g} s", (at, 4), xytext=(4, 0), textcoords="offset points", fontsize=9, color="0.3")
+        beside: dict[str, Any] = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(f"{name}\n{at:g} s", (at, 70), fontsize=9, color="0.3", **beside)
     axes.set_xscale("log")
     _plain(axes, "x")
     axes.set_xlabel("seconds from the append until a node holds the entry")
