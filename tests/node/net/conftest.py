@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from node.net.leaks import forbid_leaks
+
+forbid_leaks()  # in the whole run from here on: no test may reach off this machine, whatever it tests
+
 
 @dataclass(frozen=True, slots=True)
 class PrivateTor:
