@@ -1,4 +1,4 @@
-"""A nursery whose only error comes out as it is, so that callers can name what they catch."""
+"""A nursery whose error comes out as it is, so that callers can name what they catch."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,18 @@ import trio
 
 @asynccontextmanager
 async def bare_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery; what one task or the body raises is raised bare, and only what several raised at once in a group."""
+    """A nursery; of what its tasks and body raise the first comes out, bare, and the others are lost with it.
+
+    So for errors alone: an interruption from the keyboard, and a group that is nothing but cancelled, stay in their group.
+    """
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:  # such as the Cancelled of each, when they are cancelled from outside
+        _, errors = group.split(trio.Cancelled)
+        if errors is None or not isinstance(errors, ExceptionGroup):
             raise
-        error = group.exceptions[0]
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         raise error from error.__cause__
