@@ -19,7 +19,7 @@ from node.net.onion import SUFFIX, Onion
 DIAL_S: Final = 45.0
 """A dead onion can hang a dial for tor's own 120 s; a live one answers within 15 s at the worst on the real network."""
 
-_MEANINGS: Final = {
+MEANINGS: Final = {
     0x01: ("the onion is there, and what should listen behind it does not", True),
     0x02: ("tor's SOCKS port does not allow it", False),
     0x03: ("the network is unreachable", True),
@@ -97,7 +97,7 @@ async def _request(stream: trio.SocketStream, onion: Onion, port: int, isolation
     except (EOFError, trio.BrokenResourceError) as error:
         raise cut("tor closed the SOCKS connection") from error
     if code:
-        why, retry = _MEANINGS.get(code, (f"tor gave the unknown SOCKS error {code:#04x}", True))
+        why, retry = MEANINGS.get(code, (f"tor gave the unknown SOCKS error {code:#04x}", True))
         raise DialFailed(onion, why, code=code, retry=retry)
 
 

@@ -34,6 +34,7 @@ import trio
 from node.net.endpoints import PATH_BYTES_MAX
 from node.net.nursery import bare_nursery
 from node.net.torcontrol import TorClosed, TorControl, TorRefusal, TorUnreachable, open_control
+from node.net.torprocess import OWN_TORRC_ONLY
 from pipeline.child import Child, child
 
 OR_PORT, DIR_PORT = 5000, 7000
@@ -216,7 +217,7 @@ class TorNetwork:
 
     async def _spawn(self, node: TorNode) -> None:
         (node.folder / "control").unlink(missing_ok=True)  # of a tor that was killed: it would be connected to, in vain
-        command = ["tor", *_OWN_TORRC_ONLY, "-f", str(node.folder / "torrc"), "--quiet"]
+        command = ["tor", *OWN_TORRC_ONLY, "-f", str(node.folder / "torrc"), "--quiet"]
         node.process = await self._children.enter_async_context(child(command))
 
     async def _make_keys(self) -> None:
@@ -228,7 +229,7 @@ class TorNetwork:
     async def _fingerprint(self, node: TorNode) -> None:
         # "ORPort 1" makes it a relay, which has keys; the false authority keeps it from looking for a real one.
         none = ["--DirAuthority", f"x 127.0.0.1:1 {'F' * 40}", "--Nickname", node.name, "--ORPort", "1"]
-        command = ["tor", *_OWN_TORRC_ONLY, "-f", "/nonexistent", "--quiet", "--list-fingerprint", *none]
+        command = ["tor", *OWN_TORRC_ONLY, "-f", "/nonexistent", "--quiet", "--list-fingerprint", *none]
         said = await _output([*command, "--DataDirectory", str(node.folder)])
         node.fingerprint = said.split(" ", 1)[1].replace(" ", "").strip()
 
@@ -273,9 +274,6 @@ class TorNetwork:
                         await trio.sleep(_STEP_S / 2)
                         if await control.info("status/enough-dir-info") == "1":
                             return
-
-
-_OWN_TORRC_ONLY: Final = ["--defaults-torrc", "/nonexistent", "--ignore-missing-torrc"]
 
 
 @asynccontextmanager

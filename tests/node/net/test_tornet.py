@@ -13,31 +13,14 @@ import pytest
 import trio
 
 from node.net import tornet
-from node.net.nursery import bare_nursery
 from node.net.onion import Onion, reader_key
 from node.net.socks import DialFailed, dial_onion
 from node.net.torcontrol import COLLISION, TorControl, TorRefusal, open_control
 from node.net.tornet import NoTorNetwork, TorNetwork, tor_network
 from tests.node.net.conftest import PrivateTor
+from tests.node.net.echo import echo_at, echoed
 
 pytestmark = pytest.mark.component
-
-
-@asynccontextmanager
-async def echo_at(path: Path) -> AsyncIterator[Path]:
-    async def serve(stream: trio.SocketStream) -> None:
-        async with stream:
-            async for data in stream:
-                await stream.send_all(data)
-
-    listening = trio.socket.socket(trio.socket.AF_UNIX)
-    await listening.bind(str(path))
-    listening.listen(16)
-    async with bare_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve, [trio.SocketListener(listening)])
-        yield path
-        nursery.cancel_scope.cancel()
-    path.unlink()
 
 
 @asynccontextmanager
@@ -52,12 +35,6 @@ async def published(control: TorControl, target: Path, *, readers: Sequence[str]
                     break
     yield onion
     await control.del_onion(onion)
-
-
-async def echoed(stream: trio.SocketStream) -> bytes:
-    with trio.fail_after(30):
-        await stream.send_all(b"hello")
-        return bytes(await stream.receive_some(5))
 
 
 async def test_an_onion_is_published_and_dialled_and_its_bytes_come_back(private_tor: PrivateTor) -> None:

@@ -1,0 +1,375 @@
+"""Keeps tor going: connects, waits for the network, publishes our onions, and does all of it again when tor is lost.
+
+One session is one control connection. Our onions are tied to it, so that they are gone when we are, and a new session
+publishes them again. tor's word is not enough: a frozen tor holds its connections open, so it has to answer a heartbeat,
+and an onion can be unreachable while tor believes it published, so we dial our own from time to time.
+
+tor's belief in its circuits decides nothing here: it builds none until somebody dials, and who waits for it waits for ever.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
+
+import trio
+
+from node.net.endpoints import Endpoint
+from node.net.nursery import bare_nursery
+from node.net.onion import Onion, onion_of, reader_key
+from node.net.publishing import NotPublished, publish
+from node.net.socks import DialFailed, dial_onion
+from node.net.tor import (
+    ManagedTor,
+    OnionService,
+    SystemTor,
+    TorLimits,
+    TorState,
+    TorStatus,
+    ensure_version,
+)
+from node.net.torcontrol import TorClosed, TorControl, TorRefusal, TorSilent, TorUnreachable, open_control
+from node.net.torprocess import NoTorProcess, TorProcess
+from node.net.torwire import NotTor, TorEvent
+
+LOST: Final = (TorUnreachable, TorClosed, TorSilent, TorRefusal, NotTor, NoTorProcess)
+"""What ends a session, and is mended by another one."""
+
+_NETWORK, _SILENCE, _CLOCK = "network", "silence", "clock"
+
+
+class _Served:
+    """An onion that shall be served, and whether it is."""
+
+    def __init__(self, service: OnionService) -> None:
+        self.service = service
+        self.published = trio.Event()
+        self.again = trio.Event()
+        """Set when it has to be published anew."""
+        self.over = trio.CancelScope()
+
+
+class SupervisedTor:
+    """A Tor (node.net.tor) that is a process and its control port; made by `open_tor`."""
+
+    def __init__(self, mode: ManagedTor | SystemTor, limits: TorLimits, process: TorProcess | None) -> None:
+        self._limits = limits
+        self._process = process
+        self._private = bool(mode.network) if isinstance(mode, ManagedTor) else mode.private
+        if isinstance(mode, SystemTor):
+            self._control_at: Endpoint = mode.control
+            self._socks: Endpoint = mode.socks
+        else:
+            assert process is not None
+            self._control_at, self._socks = process.control, process.socks
+        self._label = secrets.token_hex(4)
+        self._served: dict[Onion, _Served] = {}
+        self._secrets: dict[Onion, bytes] = {}
+        self._fetched: OrderedDict[Onion, float] = OrderedDict()
+        self._publishing = trio.CapacityLimiter(limits.publications)
+        self._session: tuple[TorControl, trio.Nursery] | None = None
+        self._wrong: dict[str, str] = {}
+        self._status = TorStatus(TorState.DOWN, "tor was not started yet")
+        self._change = trio.Event()
+        self._doubt = trio.Event()
+        self._version = ""
+        self._ended = ""
+        """What the process before this one said last, until this one answers."""
+        self._phase = ""
+        self._progress = -1
+        """Percent of the way into the network; -1 before tor is asked, and it is not UP before our own onions are."""
+
+    # --- what a Tor does
+
+    async def dial(self, onion: Onion, port: int, isolation: str) -> trio.abc.Stream:
+        """See node.net.tor."""
+        try:
+            return await self._dial(onion, port, isolation)
+        except DialFailed as failed:
+            if failed.retry:
+                await self._renew(onion)
+            raise
+
+    async def serve(self, service: OnionService) -> Onion:
+        """See node.net.tor."""
+        onion = onion_of(service.seed)
+        await self.withdraw(onion)
+        served = self._served[onion] = _Served(service)
+        if self._session is not None:
+            control, nursery = self._session
+            nursery.start_soon(self._keep, control, onion, served)
+        self._tell()
+        await served.published.wait()
+        return onion
+
+    async def withdraw(self, onion: Onion) -> None:
+        """See node.net.tor."""
+        served = self._served.pop(onion, None)
+        if served is None:
+            return
+        served.over.cancel()
+        served.published.set()
+        self._wrong = {key: why for key, why in self._wrong.items() if not key.endswith(onion)}
+        if self._session is not None:
+            # Not published yet, or tor has ended: either way it is not served.
+            with suppress(TorRefusal, TorClosed, TorSilent):
+                await self._session[0].del_onion(onion)
+        self._tell()
+
+    async def add_reader(self, onion: Onion, secret: bytes) -> None:
+        """See node.net.tor."""
+        if len(secret) != 32:
+            raise ValueError("a reader's secret is 32 bytes")
+        self._secrets[onion] = secret
+        if self._session is not None:
+            with suppress(*LOST):  # the next session adds it again
+                await self._session[0].add_reader(onion, secret)
+
+    def status(self) -> TorStatus:
+        """See node.net.tor."""
+        return self._status
+
+    async def changed(self, since: TorStatus) -> TorStatus:
+        """See node.net.tor."""
+        while self._status == since:
+            await self._change.wait()
+        return self._status
+
+    # --- sessions
+
+    async def supervise(self) -> None:
+        """Runs until cancelled; raises TorOutdated, which no new session mends."""
+        pause = self._limits.retry_first_s
+        while True:
+            self._progress = -1
+            try:
+                await self._run_session()
+            except LOST as error:
+                if isinstance(error, TorUnreachable) and self._process is not None and self._process.pid:
+                    # It was started a moment ago, and is asked until it has made its socket.
+                    self._become(TorState.CONNECTING, self._ended or "tor is starting")
+                else:
+                    self._become(TorState.DOWN, str(error))
+            self._wrong.clear()
+            if self._progress == 100:
+                pause = self._limits.retry_first_s
+            await trio.sleep(pause)
+            pause = min(2 * pause, self._limits.retry_last_s)
+
+    async def _run_session(self) -> None:
+        if self._process is not None and (said := await self._process.ensure_running()):
+            self._ended = f"tor ended and was started again; it had said: {said}"
+        self._become(TorState.CONNECTING, self._ended)
+        async with open_control(self._control_at, answer_s=3 * self._limits.answer_s) as control:
+            self._ended = ""
+            version = await control.version()
+            ensure_version(version, private=self._private, allow_outdated=self._limits.allow_outdated)
+            self._version = version
+            async with control.events("STATUS_CLIENT", "STATUS_GENERAL", "NETWORK_LIVENESS") as events:
+                await self._work(control, events)
+
+    async def _work(self, control: TorControl, events: trio.MemoryReceiveChannel[TorEvent]) -> None:
+        async with bare_nursery() as nursery:
+            nursery.start_soon(self._beat, control)
+            await self._bootstrap(control, events)
+            for onion, secret in list(self._secrets.items()):
+                await control.add_reader(onion, secret)
+            self._session = control, nursery
+            try:
+                for onion, served in self._served.items():
+                    nursery.start_soon(self._keep, control, onion, served)
+                nursery.start_soon(self._probe_all, control)
+                self._tell()
+                async for event in events:
+                    self._note(event)
+                raise TorClosed(await control.wait_closed())
+            finally:
+                self._session = None
+                for served in self._served.values():
+                    if served.published.is_set():
+                        served.published = trio.Event()
+
+    async def _bootstrap(self, control: TorControl, events: trio.MemoryReceiveChannel[TorEvent]) -> None:
+        if self._arrived(await control.bootstrap()):
+            return
+        async for event in events:
+            if event.name == "STATUS_CLIENT" and event.words[1:2] == ["BOOTSTRAP"]:
+                if self._arrived(event.pairs):
+                    return
+            else:
+                self._note(event)
+        raise TorClosed(await control.wait_closed())
+
+    def _arrived(self, phase: dict[str, str]) -> bool:
+        """Whether tor is in the network, by its own word; how far it is goes into the status."""
+        self._progress = int(phase.get("PROGRESS", "0"))
+        self._phase = f"{phase.get('SUMMARY', 'looking for the network')} ({phase.get('TAG', 'starting')})"
+        if warning := phase.get("WARNING"):
+            self._phase += f": {warning}; look at this machine's connection, and at its clock, which has to be right"
+        self._tell()
+        return self._progress == 100
+
+    def _note(self, event: TorEvent) -> None:
+        """What tor tells of the network and the clock, into the reasons."""
+        match event.name, event.words:
+            case "NETWORK_LIVENESS", [liveness]:
+                self._judge(_NETWORK, "" if liveness == "UP" else "tor hears nothing from the network")
+            case "STATUS_GENERAL", [_, "CLOCK_SKEW", *_]:
+                skew = event.pairs.get("SKEW", "?")
+                self._judge(
+                    _CLOCK, f"this machine's clock is {skew} s off, and onions need it right within hours: set it"
+                )
+            case "STATUS_GENERAL", [_, "CLOCK_JUMPED", *_]:  # the machine slept
+                self._doubt.set()
+            case _:
+                pass
+
+    async def _beat(self, control: TorControl) -> None:
+        """Asks tor whether it lives; a managed one that stays silent is killed, another may come to itself."""
+        silences = 0
+        while True:
+            with trio.move_on_after(self._limits.answer_s) as patience:
+                await control.info("network-liveness")
+            if not patience.cancelled_caught:
+                silences = 0
+                self._judge(_SILENCE, "")
+                await trio.sleep(self._limits.heartbeat_s)
+                continue
+            silences += 1
+            self._judge(_SILENCE, "tor does not answer: it is frozen, or this machine is overloaded")
+            if self._process is not None and silences >= self._limits.silences:
+                self._process.kill()
+                raise TorSilent("tor was frozen and has been killed, to be started again")
+
+    # --- our onions
+
+    async def _keep(self, control: TorControl, onion: Onion, served: _Served) -> None:
+        """Publishes an onion, and again whenever it has to be, until it is withdrawn or the session ends."""
+        pause = self._limits.retry_first_s
+        if self._served.get(onion) is not served:
+            return  # withdrawn before this began
+        served.over = trio.CancelScope()
+        with served.over:
+            while True:
+                served.again = trio.Event()
+                try:
+                    async with self._publishing:
+                        await publish(control, served.service, self._limits, reader=await self._own(control, served))
+                except (NotPublished, TorRefusal) as error:
+                    self._judge(f"publish {onion}", str(error))
+                    await trio.sleep(pause)
+                    pause = min(2 * pause, self._limits.retry_last_s)
+                    continue
+                pause = self._limits.retry_first_s
+                self._judge(f"publish {onion}", "")
+                served.published.set()
+                self._tell()
+                await served.again.wait()
+
+    async def _own(self, control: TorControl, served: _Served) -> str | None:
+        """A reader's key of ours for a restricted onion, which our tor knows: a probe could not open it otherwise."""
+        if not served.service.readers:
+            return None
+        secret = secrets.token_bytes(32)
+        await control.add_reader(onion_of(served.service.seed), secret)
+        return reader_key(secret)
+
+    async def _probe_all(self, control: TorControl) -> None:
+        failures: dict[Onion, int] = {}
+        while True:
+            self._doubt = trio.Event()
+            with trio.move_on_after(self._limits.reprobe_s if any(failures.values()) else self._limits.probe_s):
+                await self._doubt.wait()
+            if await control.info("network-liveness") == "down":
+                continue
+            failures = {onion: failed for onion, failed in failures.items() if onion in self._served}
+            for onion, served in list(self._served.items()):
+                if not served.published.is_set() or served.again.is_set():
+                    continue
+                failed = failures[onion] = await self._probe(onion, served, failures.get(onion, 0))
+                if failed == self._limits.probes_failed:
+                    served.again.set()
+                elif failed >= 2 * self._limits.probes_failed:
+                    if self._process is not None:
+                        self._process.kill()
+                    raise TorClosed("our onion stayed out of reach after it was published anew: tor is begun anew")
+
+    async def _probe(self, onion: Onion, served: _Served, failed: int) -> int:
+        """How often in a row our own onion has not been reached, after one more dial."""
+        port = next(iter(served.service.ports))
+        try:
+            await trio.aclose_forcefully(await self._dial(onion, port, f"probe {secrets.token_hex(8)}"))
+        except DialFailed as error:
+            if error.code == 0x01:  # tor did its part
+                self._judge(f"probe {onion}", f"nothing listens behind port {port} of our onion")
+                return 0
+            self._judge(f"probe {onion}", f"our own onion could not be reached, {failed + 1} times in a row: {error}")
+            return failed + 1
+        self._judge(f"probe {onion}", "")
+        return 0
+
+    # --- dialling
+
+    async def _dial(self, onion: Onion, port: int, isolation: str) -> trio.SocketStream:
+        return await dial_onion(self._socks, onion, port, f"{self._label} {isolation}", deadline_s=self._limits.dial_s)
+
+    async def _renew(self, onion: Onion) -> None:
+        """Has tor fetch an onion's descriptor after a failure: what it remembers may be of before the peer's tor restarted."""
+        now = trio.current_time()
+        if self._session is None or now - self._fetched.get(onion, -self._limits.fetch_s) < self._limits.fetch_s:
+            return
+        self._fetched[onion] = now
+        self._fetched.move_to_end(onion)
+        if len(self._fetched) > self._limits.fetched_most:
+            self._fetched.popitem(last=False)
+        with suppress(*LOST), trio.move_on_after(self._limits.answer_s):
+            await self._session[0].fetch_descriptor(onion)
+
+    # --- how it is
+
+    def _judge(self, what: str, why: str) -> None:
+        """Notes that something is wrong, or with an empty reason that it is not."""
+        if why:
+            self._wrong[what] = why
+        else:
+            self._wrong.pop(what, None)
+        self._tell()
+
+    def _tell(self) -> None:
+        """The state that follows from how far tor is, what is published and what is wrong."""
+        if self._progress < 0:
+            return
+        onions = tuple(sorted(onion for onion, served in self._served.items() if served.published.is_set()))
+        if self._wrong:
+            state, why = TorState.DEGRADED, "; ".join(self._wrong.values())
+        elif self._session is None:
+            state, why = TorState.BOOTSTRAPPING, self._phase
+        elif len(onions) < len(self._served):
+            state, why = TorState.PUBLISHING, ""
+        else:
+            state, why = TorState.UP, ""
+        self._set(TorStatus(state, why, self._progress, self._version, onions))
+
+    def _become(self, state: TorState, reason: str) -> None:
+        self._set(TorStatus(state, reason, version=self._version))
+
+    def _set(self, status: TorStatus) -> None:
+        if status != self._status:
+            self._status = status
+            self._change.set()
+            self._change = trio.Event()
+
+
+@asynccontextmanager
+async def open_tor(mode: ManagedTor | SystemTor, limits: TorLimits | None = None) -> AsyncIterator[SupervisedTor]:
+    """A tor that is kept going while the context lasts; it need not be up yet. Raises TorOutdated, bare, at any time."""
+    async with AsyncExitStack() as until:
+        process = TorProcess(mode, until) if isinstance(mode, ManagedTor) else None
+        tor = SupervisedTor(mode, limits or TorLimits(), process)
+        async with bare_nursery() as nursery:
+            nursery.start_soon(tor.supervise)
+            try:
+                yield tor
+            finally:
+                nursery.cancel_scope.cancel()
