@@ -22,6 +22,7 @@ from node.overlay.routing import Table, point
 from node.overlay.wire import KadMessage, KadPeer, KadRecord, KadType, encode_kad, peer_id
 
 PING_FRAME: Final = encode_kad(KadMessage(KadType.PING))
+_FIND_HEAD: Final = bytes((0x08, KadType.FIND_NODE, 0x12))  # its type, and the head of a key of fewer than 128 bytes
 _TYPE_BYTES: Final = len(PING_FRAME)  # the field that each frame begins with
 
 
@@ -105,7 +106,10 @@ class Answers:
         return self._serve[asked.type](now, peer, asked)
 
     def _find(self, _now: Millis, peer: NodeId, asked: KadMessage) -> bytes:
-        return encode_kad(KadMessage(KadType.FIND_NODE, asked.key)) + self._closer(peer, asked.key)
+        key = asked.key
+        if len(key) > 0x7F:
+            return encode_kad(KadMessage(KadType.FIND_NODE, key)) + self._closer(peer, key)
+        return _FIND_HEAD + bytes((len(key),)) + key + self._closer(peer, key)
 
     def _get(self, now: Millis, peer: NodeId, asked: KadMessage) -> bytes:
         held = self._values.get(now, asked.key)
@@ -146,6 +150,8 @@ class Answers:
     def _closer(self, asker: NodeId, key: bytes) -> bytes:
         nodes = self._table.closest(point(key), self._k + 1)
         locate = self._locate
-        return b"".join(
-            [_spelled(node, tuple(locate(node)[:ADDRESSES_MAX])) for node in nodes if node != asker][: self._k]
-        )
+        if asker in nodes:
+            nodes.remove(asker)
+        else:
+            del nodes[self._k :]
+        return b"".join([_spelled(node, tuple(locate(node)[:ADDRESSES_MAX])) for node in nodes])

@@ -7,6 +7,7 @@ put right (libp2p specs, kad-dht, "Entry correction").
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from consensus.encoding import Malformed
@@ -196,16 +197,15 @@ class Errand:
     def learn(self, peers: Sequence[KadPeer]) -> list[NodeId]:
         """The nodes among peers that were named; others speak no Ed25519 and are not for us."""
         nodes = []
-        for peer in peers:
-            try:
-                node = node_id(peer.id)
-            except Malformed:
+        for peer, addresses, _ in peers:
+            node = _node_of(peer)
+            if node is None:
                 continue
             nodes.append(node)
-            if peer.addresses:
+            if addresses:
                 known = self.addresses.get(node, ())
                 if len(known) < ADDRESSES_MAX:
-                    fresh = [address for address in peer.addresses if address not in known]
+                    fresh = [address for address in addresses if address not in known]
                     self.addresses[node] = (known + tuple(fresh))[:ADDRESSES_MAX]
         return nodes
 
@@ -227,6 +227,15 @@ class Errand:
     def value_put(self, now: Millis) -> ValuePut:
         """The result of a PUT."""
         return ValuePut(self.stored, self.told, self.newer.value if self.newer else None, self.effort(now))
+
+
+@lru_cache(maxsize=1 << 14)
+def _node_of(peer: bytes) -> NodeId | None:
+    """The node of a peer id, one object for all who are named again and again; none if it speaks no Ed25519."""
+    try:
+        return node_id(peer)
+    except Malformed:
+        return None
 
 
 def put_message(key: bytes, value: Judged) -> KadMessage:

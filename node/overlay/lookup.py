@@ -54,6 +54,8 @@ LONG: Final = 3
 ANSWERED: Final = 4
 FAILED: Final = 5
 
+_ASKED: Final = (WAITING, OVERDUE, LONG)
+_LATE: Final = (OVERDUE, LONG)
 _INTRODUCERS_MAX: Final = 4  # remembered of one candidate: enough that one of them is honest
 
 
@@ -76,16 +78,51 @@ class LookupLimits:
 class _Candidate:
     """A peer that was named, and what became of asking it."""
 
-    __slots__ = ("broken", "depth", "introducers", "kept", "node", "path", "state")
+    __slots__ = ("broken", "depth", "distance", "introducers", "kept", "listed", "node", "path", "state")
 
-    def __init__(self, node: NodeId, depth: int, introducers: "tuple[_Candidate, ...]") -> None:
+    def __init__(self, node: NodeId, distance: int, depth: int, introducers: "tuple[_Candidate, ...]") -> None:
         self.node = node
+        self.distance = distance
         self.depth = depth  # questions on the way to it, its own included
         self.introducers = introducers  # none: it came from our own table
         self.path = 0  # which asked it
+        self.listed = 0  # a bit for each path that has it
         self.state = NEW
         self.kept = 0  # peers it named that answered
         self.broken = 0  # … that failed
+
+
+class _Path:
+    """The candidates of one path, nearest first, and beside them their distances, which alone can be bisected quickly."""
+
+    __slots__ = ("bit", "candidates", "distances")
+
+    def __init__(self, number: int) -> None:
+        self.bit = 1 << number
+        self.distances: list[int] = []
+        self.candidates: list[_Candidate] = []
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def enlist(self, candidate: _Candidate, most: int) -> None:
+        """Take in one that is not here, if it is among so many nearest."""
+        distances, candidates = self.distances, self.candidates
+        at = bisect_left(distances, candidate.distance)
+        if at == most:
+            return
+        distances.insert(at, candidate.distance)
+        candidates.insert(at, candidate)
+        candidate.listed |= self.bit
+        if len(distances) > most:
+            distances.pop()
+            candidates.pop().listed &= ~self.bit
+
+    def remove(self, candidate: _Candidate) -> None:
+        """Take out one that is here."""
+        at = bisect_left(self.distances, candidate.distance)
+        del self.distances[at], self.candidates[at]
+        candidate.listed &= ~self.bit
 
 
 class Lookup:
@@ -112,37 +149,35 @@ class Lookup:
         self._me = me
         self._limits = limits
         self._due_at = now + limits.whole_ms
-        self._candidates: dict[int, _Candidate] = {}  # by distance, which names a peer as well as its id does
-        self._paths: list[list[int]] = [[] for _ in range(limits.paths)]  # distances, nearest first
-        self._flight: dict[int, int] = {}  # questions waited for: when they were asked, the oldest first
-        self._overdue: dict[int, int] = {}  # those for which there is a little more time
+        self._candidates: dict[NodeId, _Candidate] = {}
+        self._paths = tuple([_Path(number) for number in range(limits.paths)])
+        self._flight: dict[_Candidate, int] = {}  # questions waited for: when they were asked, the oldest first
+        self._overdue: dict[_Candidate, int] = {}  # those for which there is a little more time
         self._turn = 0  # the path that asked last
         self._asked_again = False  # the target itself, after a failure
         self.done = False
         self.queries = 0
         self.rounds = 0  # the longest chain of questions that had to wait for each other
         for turn, node in enumerate(seeds):
-            distance = place(node) ^ target
-            if node != me and distance not in self._candidates:
-                self._candidates[distance] = _Candidate(node, 1, ())
-                self._enlist(self._paths[turn % limits.paths], distance)
+            if node != me and node not in self._candidates:
+                candidate = self._candidates[node] = _Candidate(node, place(node) ^ target, 1, ())
+                self._paths[turn % limits.paths].enlist(candidate, limits.candidates)
 
     def due(self, now: Millis) -> list[NodeId]:
         """Whom to ask now; sets `done` instead when there is nothing left to ask or to wait for."""
         if self.done:
             return []
-        wanted = [self._wanted(path) for path in self._paths]
         room = min(self._limits.alpha - len(self._flight), self._limits.queries - self.queries)
         asked: list[NodeId] = []
+        wanted = [self._wanted(path) for path in self._paths] if room > 0 else []
         while room > len(asked) and any(wanted):
             path = self._turn = (self._turn + 1) % len(wanted)
             if wanted[path]:
-                distance = wanted[path].pop()
-                candidate = self._candidates[distance]
+                candidate = wanted[path].pop()
                 if candidate.state == NEW:  # else another path was quicker
                     candidate.state = WAITING
                     candidate.path = path
-                    self._flight[distance] = now
+                    self._flight[candidate] = now
                     asked.append(candidate.node)
         self.queries += len(asked)
         spent = self.queries >= self._limits.queries and not self._flight
@@ -152,56 +187,54 @@ class Lookup:
 
     def answered(self, node: NodeId, closer: Sequence[NodeId]) -> None:
         """Take an answer, also one that is overdue; from a peer that was not asked it changes nothing."""
-        distance = place(node) ^ self._target
-        candidate = self._candidates.get(distance)
-        if candidate is None or candidate.state not in (WAITING, OVERDUE, LONG):
+        candidates = self._candidates
+        candidate = candidates.get(node)
+        if candidate is None or candidate.state not in _ASKED:
             return
-        if self._flight.pop(distance, None) is None:
-            self._overdue.pop(distance, None)
+        if self._flight.pop(candidate, None) is None:
+            self._overdue.pop(candidate, None)
         state = candidate.state
         candidate.state = ANSWERED
         for introducer in candidate.introducers:
             introducer.kept += 1
             if state != WAITING:
                 introducer.broken -= 1
-        self.rounds = max(self.rounds, candidate.depth)
-        if not distance:
+        depth = candidate.depth
+        self.rounds = max(self.rounds, depth)
+        if not candidate.distance:
             self.done = True  # the very node that was looked for
-        if len(closer) > self._limits.k:
+        limits = self._limits
+        if len(closer) > limits.k:
             return
         path = self._paths[candidate.path]
+        bit, depth, itself, target = path.bit, depth + 1, (candidate,), self._target
         for named in closer:
-            far = place(named) ^ self._target
-            known = self._candidates.get(far)
+            known = candidates.get(named)
             if known is None:
-                if named == self._me:
-                    continue
-                self._candidates[far] = _Candidate(named, candidate.depth + 1, (candidate,))
-            elif known is candidate:
+                if named != self._me:
+                    known = candidates[named] = _Candidate(named, place(named) ^ target, depth, itself)
+                    path.enlist(known, limits.candidates)
                 continue
-            elif (
-                known.state == NEW
-                and 0 < len(known.introducers) < _INTRODUCERS_MAX
-                and candidate not in known.introducers
-            ):
-                known.introducers += (candidate,)
-            if known is None or known.state != FAILED:
-                self._enlist(path, far)
+            if known.state == NEW:
+                introducers = known.introducers
+                if 0 < len(introducers) < _INTRODUCERS_MAX and candidate not in introducers:
+                    known.introducers += itself
+            if not known.listed & bit and known.state != FAILED and known is not candidate:
+                path.enlist(known, limits.candidates)
 
     def failed(self, node: NodeId) -> None:
         """Take note that a peer will not answer."""
-        distance = place(node) ^ self._target
-        candidate = self._candidates.get(distance)
-        if candidate is None or candidate.state not in (WAITING, OVERDUE, LONG):
+        candidate = self._candidates.get(node)
+        if candidate is None or candidate.state not in _ASKED:
             return
-        if self._flight.pop(distance, None) is None:
-            self._overdue.pop(distance, None)
-        if not distance and not self._asked_again:
+        if self._flight.pop(candidate, None) is None:
+            self._overdue.pop(candidate, None)
+        if not candidate.distance and not self._asked_again:
             # One dial in twenty fails over Tor; of all peers the one that is looked for has no substitute.
             self._asked_again = True
             candidate.state = NEW
             return
-        self._fail(distance, candidate)
+        self._fail(candidate)
 
     def expire(self, now: Millis) -> None:
         """Stop waiting for what is overdue; end when the whole takes too long."""
@@ -211,14 +244,13 @@ class Lookup:
             (self._overdue, now - 2 * patience, LONG),
         ):
             while waiting:
-                distance = next(iter(waiting))
-                if waiting[distance] > late:
+                candidate = next(iter(waiting))
+                if waiting[candidate] > late:
                     break
-                asked = waiting.pop(distance)
-                candidate = self._candidates[distance]
+                asked = waiting.pop(candidate)
                 candidate.state = state
                 if state == OVERDUE:
-                    self._overdue[distance] = asked
+                    self._overdue[candidate] = asked
                     for introducer in candidate.introducers:
                         introducer.broken += 1
         if now >= self._due_at:
@@ -226,68 +258,62 @@ class Lookup:
 
     def wake(self) -> Millis:
         """When `expire` has something to do next, if nothing else happens before."""
-        at = self._due_at
+        at, patience = self._due_at, self._limits.patience_ms
         for asked in self._flight.values():
-            at = min(at, asked + self._limits.patience_ms)
+            at = min(at, asked + patience)
             break
         for asked in self._overdue.values():
-            at = min(at, asked + 2 * self._limits.patience_ms)
+            at = min(at, asked + 2 * patience)
             break
         return Millis(at)
 
     def nearest(self) -> list[NodeId]:
         """The peers that answered, nearest first, k at most."""
-        answered = [distance for distance, candidate in self._candidates.items() if candidate.state == ANSWERED]
-        return [self._candidates[distance].node for distance in sorted(answered)[: self._limits.k]]
+        answered = [candidate for candidate in self._candidates.values() if candidate.state == ANSWERED]
+        answered.sort(key=_distance)
+        return [candidate.node for candidate in answered[: self._limits.k]]
 
     def hops(self) -> int:
         """Questions on the way to the nearest peer that answered; 0 without any."""
-        nearest = min((far for far, candidate in self._candidates.items() if candidate.state == ANSWERED), default=None)
-        return 0 if nearest is None else self._candidates[nearest].depth
+        answered = [candidate for candidate in self._candidates.values() if candidate.state == ANSWERED]
+        return min(answered, key=_distance).depth if answered else 0
 
     def introducer(self, node: NodeId) -> NodeId | None:
         """Who named a peer first in this look-up; none for one of the start."""
-        candidate = self._candidates.get(place(node) ^ self._target)
+        candidate = self._candidates.get(node)
         return candidate.introducers[0].node if candidate is not None and candidate.introducers else None
 
-    def _enlist(self, path: list[int], distance: int) -> None:
-        at = bisect_left(path, distance)
-        if at < self._limits.candidates and (at == len(path) or path[at] != distance):
-            path.insert(at, distance)
-            if len(path) > self._limits.candidates:
-                path.pop()
-
-    def _wanted(self, path: list[int]) -> list[int]:
+    def _wanted(self, path: _Path) -> list[_Candidate]:
         """Those of a path's k nearest that nobody has asked yet, the nearest last."""
-        wanted: list[int] = []
-        count = 0
-        for distance in path:
-            candidate = self._candidates[distance]
-            if candidate.state == NEW:
-                if not self._is_credible(candidate):
+        wanted: list[_Candidate] = []
+        count, k, lies = 0, self._limits.k, self._limits.lies
+        for candidate in path.candidates:
+            state = candidate.state
+            if state == NEW:
+                introducers = candidate.introducers
+                if introducers and introducers[0].broken >= lies and not self._is_credible(candidate):
                     continue
-                wanted.append(distance)
-            elif candidate.state in (OVERDUE, LONG):
+                wanted.append(candidate)
+            elif state in _LATE:
                 continue
             count += 1
-            if count == self._limits.k:
+            if count == k:
                 break
         wanted.reverse()
         return wanted
 
-    def _is_exhausted(self, path: list[int]) -> bool:
+    def _is_exhausted(self, path: _Path) -> bool:
         """Whether a path's k nearest have answered, or all that it knows and that did not take too long."""
         count = 0
         overdue = long = False
-        for distance in path:
-            candidate = self._candidates[distance]
+        for candidate in path.candidates:
             state = candidate.state
-            if not distance and state in (WAITING, OVERDUE, LONG):
-                return False  # no other peer can stand in for the target: its circuit may take its whole time
             if state == ANSWERED:
                 count += 1
                 if count == self._limits.k:
                     return True
+            elif not candidate.distance and state in _ASKED:
+                return False  # no other peer can stand in for the target: its circuit may take its whole time
             elif state == OVERDUE:
                 overdue = True
             elif state == LONG:
@@ -307,12 +333,15 @@ class Lookup:
                 return True
         return False
 
-    def _fail(self, distance: int, candidate: _Candidate) -> None:
+    def _fail(self, candidate: _Candidate) -> None:
         if candidate.state == WAITING:
             for introducer in candidate.introducers:
                 introducer.broken += 1
         candidate.state = FAILED
         for path in self._paths:
-            at = bisect_left(path, distance)
-            if at < len(path) and path[at] == distance:
-                del path[at]
+            if candidate.listed & path.bit:
+                path.remove(candidate)
+
+
+def _distance(candidate: _Candidate) -> int:
+    return candidate.distance

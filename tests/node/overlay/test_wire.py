@@ -16,6 +16,7 @@ from node.overlay.wire import (
     KAD_LIMITS,
     RPC_LIMITS,
     Ihave,
+    KadLimits,
     KadMessage,
     KadPeer,
     KadRecord,
@@ -46,6 +47,11 @@ ME: Final = NodeId(KEY.public)
 U64_MAX: Final = (1 << 64) - 1
 FRAMES: Final = [bytes.fromhex(each["frame"]) for each in VECTORS["frames"]]
 KADS: Final = [bytes.fromhex(each["frame"]) for each in VECTORS["kad"]]
+USUAL: Final = [
+    encode_kad(KadMessage(KadType.FIND_NODE, peer_id(ME), closer=(KadPeer(peer_id(ME), where, kind),) * 3))
+    for where in ((), (bytes(39),))
+    for kind in (0, 1)
+]
 MESSAGES: Final = [
     bytes.fromhex(each[form]) for each in VECTORS["messages"][:3] for form in ("with_key", "without_key")
 ]
@@ -211,6 +217,23 @@ def test_a_gossip_decoder_raises_malformed_or_nothing(data: bytes) -> None:
 @example(field(3, field(5, b"\xff")))
 def test_a_dht_decoder_raises_malformed_or_nothing(data: bytes) -> None:
     only_malformed(decode_kad, data)
+
+
+def outcome(decoder: Callable[[bytes], object], data: bytes) -> object:
+    try:
+        return decoder(data)
+    except Malformed:
+        return Malformed
+
+
+@given(mutated(USUAL) | mutated(KADS))
+@example(b"\x08\x04\x12\x00" + b"\x42\x00" * KAD_LIMITS.peers_max)
+@example(b"\x08\x04\x12\x00" + b"\x42\x00" * (KAD_LIMITS.peers_max + 1))
+@example(b"\x08\x04\x12\x01k\x42\x02\x18\x04")  # no such kind of connection
+@example(b"\x08\x04\x12\x01k\x42\x7f\x18\x01")  # a peer that ends after the frame
+def test_a_usual_dht_frame_is_read_like_any_other(data: bytes) -> None:
+    """Limits that are equal and not the same object make protobuf read the whole frame."""
+    assert outcome(decode_kad, data) == outcome(lambda each: decode_kad(each, KadLimits()), data)
 
 
 @given(st.binary(max_size=200) | mutated(MESSAGES))
