@@ -36,6 +36,8 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
     "lmdb": ("node/store/",),
     "google": ("node/overlay/wire.py",),
+    "libp2p": ("node/net/secure.py",),
+    "multiaddr": ("node/net/secure.py",),
     "matplotlib": ("netsim/figures.py",),
 }
 ENVIRONMENT: Final = (
@@ -52,8 +54,8 @@ PRINTING: Final = (
     "pipeline/testcard.py",
     "netsim/__main__.py",
 )
-SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "netsim/world.py")
-"""May catch every exception: they are where a failure becomes a sentence."""
+SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "node/net/secure.py", "netsim/world.py")
+"""May catch every exception: they are where a failure becomes a sentence, the last but one since py-libp2p raises what occurs to it."""
 STATEFUL: Final = {
     # Public dataclasses that are not frozen with slots: none of them is a record. A module's private working state is its own affair.
     "Console": "where the words of a command go",
