@@ -1,4 +1,4 @@
-"""Swarms for tests: in memory, and libp2p's over real sockets of 127.0.0.1 whose connections can be cut and silenced.
+"""Swarms for tests: in memory, and libp2p's over real sockets of this machine whose connections can be cut and silenced.
 
 Time stands still under `mock_clock` unless a test lets it jump, while sockets go on: so nothing here waits for a clock, and
 what should come about is waited for by `until`.
@@ -16,8 +16,10 @@ from consensus.signing import KeyPair
 from node.net.libp2p import Libp2pSwarm
 from node.net.limits import SwarmLimits
 from node.net.loopback import Loopback
+from node.net.loopback_tor import LoopbackOnions
 from node.net.memory import Meeting
-from node.net.swarm import Swarm
+from node.net.onions import Onions
+from node.net.swarm import Swarm, Transport
 from node.overlay.machine import Channel, Event, Failed, PeerLost, Received, Send
 
 PATIENCE_S: Final = 30.0
@@ -155,30 +157,35 @@ class Wire(trio.abc.Stream):
         await self._inner.aclose()
 
 
-class WiredLoopback(Loopback):
-    """Loopback whose dialled connections are kept hold of, by who was looked for."""
+class Wired:
+    """A transport whose dialled connections are kept hold of, by who was looked for."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.handles, self.listen = inner.handles, inner.listen
         self.wires: dict[bytes, list[Wire]] = {}
 
     async def dial(self, address: bytes, isolation: bytes) -> trio.abc.Stream:
-        wire = Wire(await super().dial(address, isolation))
+        wire = Wire(await self.inner.dial(address, isolation))
         self.wires.setdefault(isolation, []).append(wire)
         return wire
 
 
-class LoopbackRig:
+class SocketRig:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.known: dict[NodeId, tuple[bytes, ...]] = {}
-        self.transports: dict[NodeId, WiredLoopback] = {}
+        self.transports: dict[NodeId, Wired] = {}
+
+    def transport(self, number: int) -> Transport:
+        del number
+        return Loopback()
 
     def locate(self, peer: NodeId) -> tuple[bytes, ...]:
         return self.known.get(peer, ())
 
     async def node(self, number: int, limits: SwarmLimits | None = None, *, start: bool = True) -> Node:
-        keys, transport = keys_of(number), WiredLoopback()
+        keys, transport = keys_of(number), Wired(self.transport(number))
         node = Node(keys, Libp2pSwarm(keys, transport, self.locate, Random(number), limits))
         self.transports[node.id] = transport
         if start:
@@ -199,3 +206,14 @@ class LoopbackRig:
     def silence(self, one: Node, other: Node) -> None:
         for wire in self._wires(one, other):
             wire.silent = True
+
+
+class OnionRig(SocketRig):
+    """The daemon's transport, over a Tor that is sockets of this machine."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        super().__init__(nursery)
+        self.onions = LoopbackOnions()
+
+    def transport(self, number: int) -> Transport:
+        return Onions(self.onions.tor(), number.to_bytes(32, "little"), ("127.0.0.1", 0))

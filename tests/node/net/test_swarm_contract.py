@@ -1,6 +1,6 @@
 """What a swarm promises its host (node.net.swarm), kept by the one in memory and by libp2p's over real sockets."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from random import Random
 
 import pytest
@@ -11,17 +11,20 @@ from consensus.ids import NodeId
 from node.net.limits import SwarmLimits
 from node.net.swarm import PeerStream, Unreachable, Unwilling
 from node.overlay.machine import Channel, Event, Failed, PeerLost, PeerUp, Received, Send
-from tests.node.net.swarms import LoopbackRig, MemoryRig, Node, Rig, until
+from tests.node.net.swarms import MemoryRig, Node, OnionRig, Rig, SocketRig, until
 
 STRANGER = NodeId(bytes(31) + b"\x01")
 BULK = "/lucid/test/1"
 
 
-@pytest.fixture(params=["memory", "loopback"])
+RIGS: dict[str, Callable[[trio.Nursery], Rig]] = {"memory": MemoryRig, "loopback": SocketRig, "onions": OnionRig}
+
+
+@pytest.fixture(params=list(RIGS))
 async def rig(
     request: pytest.FixtureRequest, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
 ) -> AsyncIterator[Rig]:
-    yield MemoryRig(nursery) if request.param == "memory" else LoopbackRig(nursery)
+    yield RIGS[request.param](nursery)
     nursery.cancel_scope.cancel()
 
 
