@@ -50,6 +50,17 @@ def _signer(text: str) -> str:
     return text.lower()
 
 
+def _setting(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    return name, int(number)
+
+
+def _quota(text: str) -> int:
+    if not 0 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError("0 to 1000000 gigabytes")
+    return int(text)
+
+
 class _Version(argparse.Action):
     """Prints the version; looked up only when asked for, since that takes as long as all other imports together."""
 
@@ -98,6 +109,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--insecure-plaintext-keys", action="store_true", help="keys without a passphrase, for tests only"
     )
+    made.add_argument("--network", metavar="FILE", help="the file of the network to join")
+    quota = "gigabytes of disk for your own chunks, and as many for others' (with --network: a fifth of what is free)"
+    made.add_argument("--quota-gb", type=_quota, metavar="N", help=quota)
+    networks = commands.add_parser("network", help="make, show or join a network by its file", epilog=_EPILOG)
+    _networks(_adder(common, networks.add_subparsers(metavar="create|revise|show|join|update", required=True)))
     _recording(add)
     _inspecting(add)
     made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
@@ -105,6 +121,32 @@ def parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="export or import the keys of a home", epilog=_EPILOG)
     _keys(_adder(common, keys.add_subparsers(metavar="export|import", required=True)))
     return whole
+
+
+def _networks(add: _Add) -> None:
+    where = "where newcomers ask first: /onion3/ADDRESS:PORT of this home, or of another as NODE@MULTIADDR"
+    made = add("create", "make a network: one file, signed by this home's identity", "networks:create")
+    made.add_argument("name", metavar="NAME", help="1 to 32 of a–z, 0–9 and hyphens")
+    made.add_argument("--mode", choices=("mainnet", "sandbox", "devnet"), required=True, help="what it is for")
+    made.add_argument("--bootstrap", metavar="MULTIADDR", nargs="+", action="extend", help=where)
+    founders = "ids of the first voters, the Server first (this home)"
+    made.add_argument("--founder", metavar="KEY", type=_signer, nargs="+", action="extend", help=founders)
+    made.add_argument("--transport", choices=("tor", "loopback"), default="tor", help="loopback: devnets only (tor)")
+    rules = ("sortition", "rank", "bands")
+    made.add_argument("--leader-rule", choices=rules, default="sortition", help="how leaders are drawn (sortition)")
+    made.add_argument("--admission-bits", type=int, metavar="N", help="admission takes 2^N hashes (by mode)")
+    made.add_argument("--set", type=_setting, metavar="NAME=N", action="append", help="a parameter, as slot_s=60")
+    made.add_argument("--out", metavar="FILE", help="the network file (NAME.network)")
+    made = add("revise", "sign other bootstrap addresses for a network of this home", "networks:revise")
+    made.add_argument("file", metavar="FILE", help="its newest file")
+    made.add_argument("--bootstrap", metavar="MULTIADDR", nargs="+", action="extend", help=where)
+    made.add_argument("--out", metavar="FILE", required=True, help="the new file")
+    for name, does in (
+        ("show", "check a network file and print what it says"),
+        ("join", "put a home that has no network into one"),
+        ("update", "take a newer file of the network that this home has joined"),
+    ):
+        add(name, does, f"networks:{name}").add_argument("file", metavar="FILE", help="the network file")
 
 
 def _recording(add: _Add) -> None:

@@ -3,6 +3,7 @@
     HOME/version      layout of this directory; a newer one than ours is refused, never guessed at
     HOME/config.toml  settings, commented; all errors in it are reported at once
     HOME/vault        keys (node/wallet/vault)
+    HOME/network      the signed file of the network that this node has joined, if any (node/membership)
     HOME/store        records (LMDB)
     HOME/chunks       sealed chunks, content-addressed
     HOME/journals     open chunks of a session that is being recorded, one folder a session
@@ -11,6 +12,7 @@ This module alone reads the environment.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -32,8 +34,23 @@ TEMPLATE: Final = """\
 # titles = false           # window titles in the audit trail: they can hold what was written
 
 [store]
-# quota_gb = 0             # most gigabytes (10^9 bytes) of sealed chunks to keep; 0: whatever the disk has
+# quota_gb = 0             # most gigabytes (10^9 bytes) of sealed chunks of your own to keep; 0: whatever the disk has
+# replicas_gb = 0          # most gigabytes to keep for others; 0: none
+
+[network]
+# transport = "auto"       # "auto" is what the network's file says; "tor", or "loopback" for devnets
+# listen = "127.0.0.1:0"   # where the daemon waits for what tor, or another node of a devnet, brings; port 0: a free one
+
+[tor]
+# mode = "managed"         # "managed": a tor of our own; "system": the machine's tor by its control port; "external": you
+                           # run the onion service yourself and the daemon touches no control port
+# control = ""             # system: the control socket or port, as /run/tor/control or 127.0.0.1:9051
+# socks = ""               # external: the SOCKS port of your tor, as 127.0.0.1:9050
+# onion = ""               # external: your onion address and port, as ADDRESS.onion:4001; it has to lead to network.listen
+# allow_outdated = false   # true accepts a tor older than 0.4.9.11 on a public network
 """
+
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +62,45 @@ class Config:
     audit: bool = True
     titles: bool = False
     quota_gb: int = 0
+    replicas_gb: int = 0
+    transport: str = AUTO
+    listen: str = "127.0.0.1:0"
+    tor_mode: str = "managed"
+    tor_control: str = ""
+    tor_socks: str = ""
+    tor_onion: str = ""
+    tor_allow_outdated: bool = False
 
 
-_SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "record": ("fps", "encoder", "audit", "titles"),
-    "store": ("quota_gb",),
+_SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    # By section, the name of each setting in the file and in Config.
+    "record": {"fps": "fps", "encoder": "encoder", "audit": "audit", "titles": "titles"},
+    "store": {"quota_gb": "quota_gb", "replicas_gb": "replicas_gb"},
+    "network": {"transport": "transport", "listen": "listen"},
+    "tor": {
+        "mode": "tor_mode",
+        "control": "tor_control",
+        "socks": "tor_socks",
+        "onion": "tor_onion",
+        "allow_outdated": "tor_allow_outdated",
+    },
 }
-_RANGES: Final[Mapping[str, tuple[int, int]]] = {"fps": (1, 60), "quota_gb": (0, 1_000_000)}
+_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "fps": (1, 60),
+    "quota_gb": (0, 1_000_000),
+    "replicas_gb": (0, 1_000_000),
+}
+_PORT: Final = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_FORMS: Final[Mapping[str, tuple[str, str]]] = {
+    # What a text has to look like, and in words; whatever leads off this machine other than by tor has no form here.
+    "transport": ("auto|tor|loopback", '"auto", "tor" or "loopback"'),
+    "listen": (rf"127\.0\.0\.1:(?:0|{_PORT})", "127.0.0.1:PORT"),
+    "tor_mode": ("managed|system|external", '"managed", "system" or "external"'),
+    "tor_control": (rf"|/.+|127\.0\.0\.1:{_PORT}", "a socket's whole path or 127.0.0.1:PORT"),
+    "tor_socks": (rf"|127\.0\.0\.1:{_PORT}", "127.0.0.1:PORT"),
+    "tor_onion": (rf"|[a-z2-7]{{56}}\.onion:{_PORT}", "ADDRESS.onion:PORT"),
+}
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {"system": ("tor_control",), "external": ("tor_socks", "tor_onion")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +113,11 @@ class Home:
     def vault(self) -> Path:
         """The file with the keys."""
         return self.path / "vault"
+
+    @property
+    def network(self) -> Path:
+        """The file of the network that was joined."""
+        return self.path / "network"
 
     @property
     def store(self) -> Path:
@@ -84,8 +138,11 @@ class Home:
         folder = self.path / "journals"
         return sorted(path for path in folder.glob("?" * 64) if path.is_dir()) if folder.exists() else []
 
-    def create(self) -> None:
-        """Make the directory with its version and commented settings; raises Usage where there is a node already."""
+    def create(self, chosen: Mapping[str, int] | None = None) -> None:
+        """Make the directory with its version and commented settings, those that were chosen in force.
+
+        Raises Usage where there is a node already, Unavailable where none can be.
+        """
         if self.vault.exists():
             raise Usage(f"{self.path} is a node's home already; choose another with --home, nothing was changed")
         try:
@@ -93,7 +150,7 @@ class Home:
             (self.path / "version").write_text(f"{HOME_VERSION}\n")
             settings = self.path / "config.toml"
             if not settings.exists():
-                settings.write_text(TEMPLATE)
+                settings.write_text(_settings(chosen or {}))
         except OSError as error:
             raise Unavailable(
                 f"{self.path} cannot be made a home ({error.strerror}); choose another with --home"
@@ -129,6 +186,15 @@ class Home:
         return _checked(file, table)
 
 
+def _settings(chosen: Mapping[str, int]) -> str:
+    """The template with some settings of whole numbers in force instead of commented."""
+    text = TEMPLATE
+    for name, value in chosen.items():
+        text, count = re.subn(rf"(?m)^# {name} = \d+", f"{name} = {value}", text)
+        assert count == 1
+    return text
+
+
 def _checked(file: Path, table: Mapping[str, Any]) -> Config:
     wrong, values = [], dict[str, Any]()
     kinds = {field.name: type(getattr(Config(), field.name)) for field in fields(Config)}
@@ -139,12 +205,19 @@ def _checked(file: Path, table: Mapping[str, Any]) -> Config:
         for name, value in settings.items():
             if name not in _SECTIONS[section]:
                 wrong.append(f"{section}.{name} is no setting; {section} has {', '.join(_SECTIONS[section])}")
-            elif type(value) is not kinds[name]:
-                wrong.append(f"{section}.{name} must be of type {kinds[name].__name__}")
-            elif name in _RANGES and not _RANGES[name][0] <= value <= _RANGES[name][1]:
-                wrong.append(f"{section}.{name} must be {_RANGES[name][0]} to {_RANGES[name][1]}")
+                continue
+            key = _SECTIONS[section][name]
+            if type(value) is not kinds[key]:
+                wrong.append(f"{section}.{name} must be of type {kinds[key].__name__}")
+            elif key in _RANGES and not _RANGES[key][0] <= value <= _RANGES[key][1]:
+                wrong.append(f"{section}.{name} must be {_RANGES[key][0]} to {_RANGES[key][1]}")
+            elif key in _FORMS and not re.fullmatch(_FORMS[key][0], value):
+                wrong.append(f"{section}.{name} must be {_FORMS[key][1]}")
             else:
-                values[name] = value
+                values[key] = value
+    mode = values.get("tor_mode", "")
+    lacking = [key.removeprefix("tor_") for key in _NEEDED.get(mode, ()) if not values.get(key)]
+    wrong += [f'tor.mode = "{mode}" needs tor.{name}' for name in lacking]
     if wrong:
         raise Usage(f"{file}: " + "; ".join(wrong))
     return Config(**values)

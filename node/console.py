@@ -1,9 +1,10 @@
 """What a command says: sentences for people on stdout, one JSON object as the last line with --json, progress on a terminal."""
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -29,6 +30,13 @@ class Console:
     def warn(self, sentence: str) -> None:
         """A line on stderr, whatever the form of the output."""
         print(sentence, file=self.err, flush=True)
+
+    def draw(self, picture: Callable[[int], str | None]) -> None:
+        """A picture for people at a terminal, made to fit its columns; nothing in a pipe or a file."""
+        if not self.as_json and self.out.isatty():
+            made = picture(shutil.get_terminal_size().columns)
+            if made is not None:
+                print(made, file=self.out, flush=True)
 
     def progress(self, what: str, unit: str = "B", total: int | None = None) -> "Progress":
         """A progress line on stderr, if that is a terminal."""

@@ -39,6 +39,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "libp2p": ("node/net/secure.py",),
     "multiaddr": ("node/net/secure.py",),
     "matplotlib": ("netsim/figures.py",),
+    "segno": ("node/qr.py",),
 }
 ENVIRONMENT: Final = (
     "node/config.py",

@@ -18,7 +18,7 @@ import trio
 from blake3 import blake3
 
 from consensus.encoding import Malformed
-from consensus.ids import NO_NETWORK, Millis, NodeId, SessionId, session_id
+from consensus.ids import Millis, Network, NodeId, SessionId, session_id
 from consensus.signing import KeyPair
 from node.config import Config, Home, display
 from node.console import Console, clock, size
@@ -26,6 +26,7 @@ from node.control.client import answers
 from node.control.ledger import RemoteLedger
 from node.exits import DONE, Unavailable, Usage
 from node.keys import unlock
+from node.membership import network_of
 from node.sessions.desk import close_interrupted, folder_of, opened, recording
 from node.sessions.records import StoreLedger
 from node.store import Busy, Conflict
@@ -131,7 +132,7 @@ async def _record_into(
 ) -> int:
     stop, config = trio.Event(), home.config()
     source = await _input(args, config, stop)
-    terms = _terms(secrets, source, args)
+    terms = _terms(secrets, source, args, network_of(home))
     session = terms.opening.session
     folder = folder_of(home, session)
     chunks = ChunkFiles(home.chunks, quota_bytes=config.quota_gb * 1_000_000_000)
@@ -228,7 +229,7 @@ async def _stop_after(seconds: float, stop: trio.Event) -> None:
     stop.set()
 
 
-def _terms(secrets: Secrets, source: _Input, args: argparse.Namespace) -> Terms:
+def _terms(secrets: Secrets, source: _Input, args: argparse.Namespace, network: Network) -> Terms:
     ephemeral = KeyPair.from_seed(os.urandom(32))
     identity, owner, one_use = secrets.identity, secrets.address, uuid.uuid4().bytes
     session = session_id(owner, one_use, ephemeral.public)
@@ -236,7 +237,7 @@ def _terms(secrets: Secrets, source: _Input, args: argparse.Namespace) -> Terms:
     generation = len(secrets.masters) - 1
     opening = Opening(
         session=session,
-        network=NO_NETWORK,
+        network=network,
         owner=owner,
         uuid=one_use,
         ephemeral=ephemeral.public,

@@ -4,49 +4,85 @@ import argparse
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+from node.commands.networks import check_file
 from node.config import Home, display
 from node.console import Console, size
 from node.exits import DONE, NO, Unavailable, Usage
 from node.keys import new_passphrase, open_data, unlock
-from node.wallet.vault import Secrets, close, write_private
+from node.membership import carrier_of, joined, keep
+from node.wallet.vault import Secrets, close
+from pipeline import durable
+
+QUOTA_GB_MAX: Final = 50
+"""Offered at most, and a fifth of what is free."""
 
 
 def init(args: argparse.Namespace, home: Home, console: Console) -> int:
-    """Make a home with new keys; refuses to overwrite one."""
+    """Make a home with new keys, in a network if one is given; refuses to overwrite one."""
     if home.vault.exists():
         raise Usage(f"{home.path} is a node's home already; choose another with --home, nothing was changed")
+    network = check_file(args.network) if args.network else None
+    quota = _quota(args, home, console)
     phrase = None if args.insecure_plaintext_keys else new_passphrase(args.passphrase_file, "the key vault")
     secrets = Secrets.generate()
     data = close(secrets, phrase)
-    home.create()
-    _put(home.vault, data)
+    home.create({} if quota is None else {"quota_gb": quota, "replicas_gb": quota})
+    if network is not None:
+        carrier_of(home, network[1])
+        keep(home, network[0], first=not home.network.exists())
+    _put(home.vault, data)  # the last: a home counts as one from here on
     if phrase is None:
         console.warn("the keys stand in the clear: for tests only")
     console.say(f"Made {home.path}.")
-    _facts(home, secrets, console)
+    if network is not None:
+        console.say(f"  network   {network[1].genesis.name} {network[1].network.hex()}")
+    if quota is not None:
+        console.say(f"  disk      {quota} GB for your own chunks, {quota} GB for those of others (config.toml)")
+    more: dict[str, object] = {"network": network[1].network if network else None, "quota_gb": quota}
+    _facts(home, secrets, console, more)
     console.say("Back the keys up now: `lucid-node keys export --out FILE`. Without them no recording can be played.")
     return DONE
 
 
 def _put(file: Path, data: bytes) -> None:
     try:
-        write_private(file, data)
+        durable.create(file, data)
     except FileExistsError:
         raise Usage(f"{file} exists already; nothing was changed") from None
     except OSError as error:
         raise Unavailable(f"{file} cannot be written: {error.strerror}") from error
 
 
-def _facts(home: Home, secrets: Secrets, console: Console) -> None:
+def _quota(args: argparse.Namespace, home: Home, console: Console) -> int | None:
+    """How many GB the node may take for its own chunks, and as many for others'; None leaves the settings as they come."""
+    if args.quota_gb is not None or not args.network:
+        chosen: int | None = args.quota_gb
+        return chosen
+    usual = max(1, min(QUOTA_GB_MAX, _free_bytes(home) // 5_000_000_000))
+    if console.as_json or not sys.stdin.isatty():
+        return usual
+    answer = input(f"Gigabytes of disk for your own chunks, and as many for those of others [{usual}]: ").strip()
+    if not answer.isascii() or not (answer or "0").isdigit() or len(answer) > 6:
+        raise Usage(f"{answer} is no number of gigabytes; nothing was changed")
+    return int(answer or usual)
+
+
+def _free_bytes(home: Home) -> int:
+    folder = next(path for path in (home.path, *home.path.parents) if path.exists())
+    return shutil.disk_usage(folder).free
+
+
+def _facts(home: Home, secrets: Secrets, console: Console, more: dict[str, object] | None = None) -> None:
     identity, address = secrets.identity.public, secrets.address
     console.say(f"  identity  {identity.hex()}")
     console.say(f"  account   0x{address.hex()}")
-    console.result(
-        {"home": str(home.path), "identity": identity, "account": address, "generations": len(secrets.masters)}
-    )
+    facts = {"home": str(home.path), "identity": identity, "account": address, "generations": len(secrets.masters)}
+    console.result(facts | (more or {}))
 
 
 def export_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
@@ -107,9 +143,18 @@ def _vault(home: Home, _args: argparse.Namespace) -> str | None:
 
 
 def _disk(home: Home, _args: argparse.Namespace) -> str | None:
-    folder = next(path for path in (home.path, *home.path.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    return f"only {size(free)} are free in {folder}: free 1 GB or more" if free < 1_000_000_000 else None
+    free = _free_bytes(home)
+    return f"only {size(free)} are free for {home.path}: free 1 GB or more" if free < 1_000_000_000 else None
+
+
+def _network(home: Home, _args: argparse.Namespace) -> str | None:
+    try:
+        terms = joined(home)
+        if terms is not None:
+            carrier_of(home, terms)
+    except (Unavailable, Usage) as error:
+        return str(error)
+    return None
 
 
 def _program(name: str, package: str) -> Callable[[Home, argparse.Namespace], str | None]:
@@ -174,6 +219,7 @@ _CHECKS: dict[str, Callable[[Home, argparse.Namespace], str | None]] = {
     "Python": _python,
     "home and settings": _home,
     "key vault": _vault,
+    "network": _network,
     "disk": _disk,
     "clock": _clock,
     "FFmpeg": _program("ffmpeg", "ffmpeg"),

@@ -9,7 +9,6 @@ the secret of every session it ever recorded. So an exported vault and the seale
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256K1, derive_private_key
@@ -26,7 +25,6 @@ from consensus.ids import Address, SessionId, keccak256
 from consensus.records import Between, Most, Size, pack, unpack
 from consensus.signing import KeyPair
 from node.exits import Unavailable, Usage
-from pipeline.durable import sync
 from pipeline.seal import expand, extract
 
 OPS: Final = 3
@@ -133,18 +131,3 @@ def open_vault(data: bytes, passphrase: bytes | None) -> Secrets:
         return unpack(Secrets, plain)
     except Malformed as error:
         raise Usage(f"this key vault is damaged ({error}); restore it from an export") from error
-
-
-def write_private(file: Path, data: bytes) -> None:
-    """Put a secret file in place: 0600, whole and durable or not there at all. Raises FileExistsError, OSError."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.link(temporary, file)  # unlike a rename, this never replaces what is there
-    finally:
-        os.unlink(temporary)
-    sync(file.parent)

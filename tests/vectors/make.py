@@ -20,6 +20,17 @@ from blake3 import blake3
 from consensus.ids import Address, Digest, Millis, Network, NodeId, SessionId
 from consensus.records import pack, to_value
 from consensus.signing import KeyPair
+from node.network import (
+    TIMINGS,
+    BootstrapNode,
+    Carrier,
+    Genesis,
+    LeaderRule,
+    Mode,
+    NetworkTerms,
+    seal_terms,
+    write_file,
+)
 from pipeline.journal import Journal
 from pipeline.manifest import (
     Chunk,
@@ -252,12 +263,40 @@ def journal_v1() -> dict[str, Any]:
     return {"origin": "A journal of version 1 as first released, made by make.py."} | session | holds
 
 
+ONION: Final = "/onion3/pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd:4001"
+"""An onion address that the Tor Project published."""
+
+
+def network_v1() -> dict[str, Any]:
+    """Three network files: over Tor with a bootstrap node, a devnet on loopback, and a later sequence of the first."""
+    author = NodeId(KEY.public)
+    created = Millis(1_700_000_000_000)
+    far = BootstrapNode(NodeId(run(0xA0, 32)), (ONION,))
+    near = BootstrapNode(author, ("/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/65535"))
+    usual, fast = TIMINGS[Mode.MAINNET], TIMINGS[Mode.DEVNET]
+    founders = (author, NodeId(run(0x90, 32)))
+    main = Genesis("lucid-1", Mode.MAINNET, author, created, usual, LeaderRule.SORTITION, founders, 10, Carrier.TOR)
+    dev = Genesis("dev", Mode.DEVNET, author, created, fast, LeaderRule.RANK, (author,), 0, Carrier.LOOPBACK)
+    files = []
+    for terms in (
+        NetworkTerms(main, 1, created, (far,)),
+        NetworkTerms(dev, 1, created, (near,)),
+        NetworkTerms(main, 2, Millis(1_700_000_100_000), ()),
+    ):
+        signed = seal_terms(terms, KEY)
+        entry = {"network": terms.network.hex(), "terms": shown(to_value(terms)), "body": signed.body.hex()}
+        files.append(entry | {"genesis": pack(terms.genesis).hex(), "text": write_file(signed, ["for people"])})
+    origin = "Network files of version 1 as first released, made by make.py; signed by the key of seed 60…7f."
+    return {"origin": origin, "author": KEY.public.hex(), "files": files}
+
+
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
     "hkdf": hkdf_blake2b,
     "journal_v1": journal_v1,
     "merkle": merkle,
     "onion_v1": lambda: onion_v1(NETWORK),
+    "network_v1": network_v1,
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
 }
