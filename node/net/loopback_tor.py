@@ -11,8 +11,8 @@ import trio
 
 from node.net.endpoints import connect
 from node.net.onion import Onion, onion_of, reader_key
-from node.net.socks import MEANINGS, DialFailed
-from node.net.tor import OnionService, TorState, TorStatus
+from node.net.socks import BACKEND_REFUSED, MEANINGS, DialFailed
+from node.net.tor import LatestStatus, OnionService, TorState, TorStatus
 
 VERSION: Final = "loopback"
 
@@ -40,7 +40,7 @@ class LoopbackTor:
     def __init__(self, onions: LoopbackOnions) -> None:
         self._onions = onions
         self._secrets: dict[Onion, bytes] = {}
-        self._change = trio.Event()
+        self._status = LatestStatus(TorStatus(TorState.UP, "", 100, VERSION))
 
     async def dial(self, onion: Onion, port: int, isolation: str) -> trio.abc.Stream:
         """See node.net.tor; the isolation isolates nothing."""
@@ -62,7 +62,7 @@ class LoopbackTor:
         try:
             return await connect(service.ports[port])
         except OSError as error:
-            raise _failed(onion, 0x01) from error
+            raise _failed(onion, BACKEND_REFUSED) from error
 
     async def serve(self, service: OnionService) -> Onion:
         """See node.net.tor; takes no time."""
@@ -89,18 +89,15 @@ class LoopbackTor:
 
     def status(self) -> TorStatus:
         """Always up."""
-        ours = sorted(onion for onion, known in self._onions.known.items() if known.owner is self)
-        return TorStatus(TorState.UP, "", 100, VERSION, tuple(ours))
+        return self._status.now
 
     async def changed(self, since: TorStatus) -> TorStatus:
         """See node.net.tor."""
-        while (status := self.status()) == since:
-            await self._change.wait()
-        return status
+        return await self._status.other_than(since)
 
     def _tell(self) -> None:
-        self._change.set()
-        self._change = trio.Event()
+        ours = sorted(onion for onion, known in self._onions.known.items() if known.owner is self)
+        self._status.set(TorStatus(TorState.UP, "", 100, VERSION, tuple(ours)))
 
 
 def _failed(onion: Onion, code: int) -> DialFailed:

@@ -19,8 +19,10 @@ from node.net.onion import SUFFIX, Onion
 DIAL_S: Final = 45.0
 """A dead onion can hang a dial for tor's own 120 s; a live one answers within 15 s at the worst on the real network."""
 
+BACKEND_REFUSED: Final = 0x01
+
 MEANINGS: Final = {
-    0x01: ("the onion is there, and what should listen behind it does not", True),
+    BACKEND_REFUSED: ("the onion is there, and what should listen behind it does not", True),
     0x02: ("tor's SOCKS port does not allow it", False),
     0x03: ("the network is unreachable", True),
     0x04: ("the onion's host is unreachable", True),

@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
+
+import trio
 
 from node.net.endpoints import Endpoint
 from node.net.onion import Onion
-
-if TYPE_CHECKING:
-    import trio
 
 VERSION_PUBLIC: Final = (0, 4, 9, 11)
 VERSION_PRIVATE: Final = (0, 4, 8)
@@ -54,6 +53,27 @@ class TorStatus:
     """Ours that are published, in the order of their addresses."""
 
 
+class LatestStatus:
+    """The status that holds now, and waiting for another one."""
+
+    def __init__(self, now: TorStatus) -> None:
+        self.now = now
+        self._change = trio.Event()
+
+    def set(self, status: TorStatus) -> None:
+        """Tells whoever waits, unless it is the same."""
+        if status != self.now:
+            self.now = status
+            self._change.set()
+            self._change = trio.Event()
+
+    async def other_than(self, since: TorStatus) -> TorStatus:
+        """As soon as it differs from that one; what came and went in between is not seen."""
+        while self.now == since:
+            await self._change.wait()
+        return self.now
+
+
 @dataclass(frozen=True, slots=True)
 class OnionService:
     """An onion of ours: its 32-byte seed, and to which local endpoint each virtual port leads."""
@@ -69,7 +89,7 @@ class OnionService:
 class Tor(Protocol):
     """A way to reach onions and to be one."""
 
-    async def dial(self, onion: Onion, port: int, isolation: str) -> "trio.abc.Stream":
+    async def dial(self, onion: Onion, port: int, isolation: str) -> trio.abc.Stream:
         """A stream to an onion's virtual port that shares no circuit with other isolations; raises socks.DialFailed.
 
         An isolation is a name of 1 to 199 bytes, usually the peer's id.
@@ -78,6 +98,7 @@ class Tor(Protocol):
     async def serve(self, service: OnionService) -> Onion:
         """Returns when the onion can be found, and keeps it so until it is withdrawn, whatever becomes of tor.
 
+        The address is the seed's, save where somebody else holds the key (ExternalOnion).
         Serving the seed of an onion that is served replaces its ports and readers. Endpoints are connected to when a peer
         comes, so whoever listens there may do so later. Waits as long as tor takes; cancelled, it leaves the onion served,
         and it returns too when the onion is withdrawn meanwhile.

@@ -16,14 +16,18 @@ from typing import Final
 import trio
 
 from node.net.endpoints import Endpoint
+from node.net.externaltor import ExternalTor
 from node.net.nursery import bare_nursery
-from node.net.onion import Onion, onion_of, reader_key
-from node.net.publishing import NotPublished, publish
+from node.net.onion import Onion, onion_of
+from node.net.ouronions import OurOnions, OutOfReach
 from node.net.socks import DialFailed, dial_onion
 from node.net.tor import (
+    ExternalOnion,
+    LatestStatus,
     ManagedTor,
     OnionService,
     SystemTor,
+    Tor,
     TorLimits,
     TorState,
     TorStatus,
@@ -33,21 +37,10 @@ from node.net.torcontrol import TorClosed, TorControl, TorRefusal, TorSilent, To
 from node.net.torprocess import NoTorProcess, TorProcess
 from node.net.torwire import NotTor, TorEvent
 
-LOST: Final = (TorUnreachable, TorClosed, TorSilent, TorRefusal, NotTor, NoTorProcess)
+LOST: Final = (TorUnreachable, TorClosed, TorSilent, TorRefusal, NotTor, NoTorProcess, OutOfReach)
 """What ends a session, and is mended by another one."""
 
 _NETWORK, _SILENCE, _CLOCK = "network", "silence", "clock"
-
-
-class _Served:
-    """An onion that shall be served, and whether it is."""
-
-    def __init__(self, service: OnionService) -> None:
-        self.service = service
-        self.published = trio.Event()
-        self.again = trio.Event()
-        """Set when it has to be published anew."""
-        self.over = trio.CancelScope()
 
 
 class SupervisedTor:
@@ -64,15 +57,12 @@ class SupervisedTor:
             assert process is not None
             self._control_at, self._socks = process.control, process.socks
         self._label = secrets.token_hex(4)
-        self._served: dict[Onion, _Served] = {}
+        self._ours = OurOnions(limits, self._dial, self._judge)
         self._secrets: dict[Onion, bytes] = {}
         self._fetched: OrderedDict[Onion, float] = OrderedDict()
-        self._publishing = trio.CapacityLimiter(limits.publications)
         self._session: tuple[TorControl, trio.Nursery] | None = None
         self._wrong: dict[str, str] = {}
-        self._status = TorStatus(TorState.DOWN, "tor was not started yet")
-        self._change = trio.Event()
-        self._doubt = trio.Event()
+        self._status = LatestStatus(TorStatus(TorState.DOWN, "tor was not started yet"))
         self._version = ""
         self._ended = ""
         """What the process before this one said last, until this one answers."""
@@ -95,27 +85,20 @@ class SupervisedTor:
         """See node.net.tor."""
         onion = onion_of(service.seed)
         await self.withdraw(onion)
-        served = self._served[onion] = _Served(service)
+        served = self._ours.add(service)
         if self._session is not None:
             control, nursery = self._session
-            nursery.start_soon(self._keep, control, onion, served)
+            nursery.start_soon(self._ours.keep, control, served)
         self._tell()
         await served.published.wait()
         return onion
 
     async def withdraw(self, onion: Onion) -> None:
         """See node.net.tor."""
-        served = self._served.pop(onion, None)
-        if served is None:
-            return
-        served.over.cancel()
-        served.published.set()
-        self._wrong = {key: why for key, why in self._wrong.items() if not key.endswith(onion)}
-        if self._session is not None:
+        if self._ours.remove(onion) and self._session is not None:
             # Not published yet, or tor has ended: either way it is not served.
             with suppress(TorRefusal, TorClosed, TorSilent):
                 await self._session[0].del_onion(onion)
-        self._tell()
 
     async def add_reader(self, onion: Onion, secret: bytes) -> None:
         """See node.net.tor."""
@@ -128,13 +111,11 @@ class SupervisedTor:
 
     def status(self) -> TorStatus:
         """See node.net.tor."""
-        return self._status
+        return self._status.now
 
     async def changed(self, since: TorStatus) -> TorStatus:
         """See node.net.tor."""
-        while self._status == since:
-            await self._change.wait()
-        return self._status
+        return await self._status.other_than(since)
 
     # --- sessions
 
@@ -146,6 +127,8 @@ class SupervisedTor:
             try:
                 await self._run_session()
             except LOST as error:
+                if isinstance(error, OutOfReach) and self._process is not None:
+                    self._process.kill()
                 if isinstance(error, TorUnreachable) and self._process is not None and self._process.pid:
                     # It was started a moment ago, and is asked until it has made its socket.
                     self._become(TorState.CONNECTING, self._ended or "tor is starting")
@@ -177,18 +160,14 @@ class SupervisedTor:
                 await control.add_reader(onion, secret)
             self._session = control, nursery
             try:
-                for onion, served in self._served.items():
-                    nursery.start_soon(self._keep, control, onion, served)
-                nursery.start_soon(self._probe_all, control)
+                self._ours.keep_all(control, nursery)
                 self._tell()
                 async for event in events:
                     self._note(event)
                 raise TorClosed(await control.wait_closed())
             finally:
                 self._session = None
-                for served in self._served.values():
-                    if served.published.is_set():
-                        served.published = trio.Event()
+                self._ours.lose()
 
     async def _bootstrap(self, control: TorControl, events: trio.MemoryReceiveChannel[TorEvent]) -> None:
         if self._arrived(await control.bootstrap()):
@@ -221,7 +200,7 @@ class SupervisedTor:
                     _CLOCK, f"this machine's clock is {skew} s off, and onions need it right within hours: set it"
                 )
             case "STATUS_GENERAL", [_, "CLOCK_JUMPED", *_]:  # the machine slept
-                self._doubt.set()
+                self._ours.doubt()
             case _:
                 pass
 
@@ -241,73 +220,6 @@ class SupervisedTor:
             if self._process is not None and silences >= self._limits.silences:
                 self._process.kill()
                 raise TorSilent("tor was frozen and has been killed, to be started again")
-
-    # --- our onions
-
-    async def _keep(self, control: TorControl, onion: Onion, served: _Served) -> None:
-        """Publishes an onion, and again whenever it has to be, until it is withdrawn or the session ends."""
-        pause = self._limits.retry_first_s
-        if self._served.get(onion) is not served:
-            return  # withdrawn before this began
-        served.over = trio.CancelScope()
-        with served.over:
-            while True:
-                served.again = trio.Event()
-                try:
-                    async with self._publishing:
-                        await publish(control, served.service, self._limits, reader=await self._own(control, served))
-                except (NotPublished, TorRefusal) as error:
-                    self._judge(f"publish {onion}", str(error))
-                    await trio.sleep(pause)
-                    pause = min(2 * pause, self._limits.retry_last_s)
-                    continue
-                pause = self._limits.retry_first_s
-                self._judge(f"publish {onion}", "")
-                served.published.set()
-                self._tell()
-                await served.again.wait()
-
-    async def _own(self, control: TorControl, served: _Served) -> str | None:
-        """A reader's key of ours for a restricted onion, which our tor knows: a probe could not open it otherwise."""
-        if not served.service.readers:
-            return None
-        secret = secrets.token_bytes(32)
-        await control.add_reader(onion_of(served.service.seed), secret)
-        return reader_key(secret)
-
-    async def _probe_all(self, control: TorControl) -> None:
-        failures: dict[Onion, int] = {}
-        while True:
-            self._doubt = trio.Event()
-            with trio.move_on_after(self._limits.reprobe_s if any(failures.values()) else self._limits.probe_s):
-                await self._doubt.wait()
-            if await control.info("network-liveness") == "down":
-                continue
-            failures = {onion: failed for onion, failed in failures.items() if onion in self._served}
-            for onion, served in list(self._served.items()):
-                if not served.published.is_set() or served.again.is_set():
-                    continue
-                failed = failures[onion] = await self._probe(onion, served, failures.get(onion, 0))
-                if failed == self._limits.probes_failed:
-                    served.again.set()
-                elif failed >= 2 * self._limits.probes_failed:
-                    if self._process is not None:
-                        self._process.kill()
-                    raise TorClosed("our onion stayed out of reach after it was published anew: tor is begun anew")
-
-    async def _probe(self, onion: Onion, served: _Served, failed: int) -> int:
-        """How often in a row our own onion has not been reached, after one more dial."""
-        port = next(iter(served.service.ports))
-        try:
-            await trio.aclose_forcefully(await self._dial(onion, port, f"probe {secrets.token_hex(8)}"))
-        except DialFailed as error:
-            if error.code == 0x01:  # tor did its part
-                self._judge(f"probe {onion}", f"nothing listens behind port {port} of our onion")
-                return 0
-            self._judge(f"probe {onion}", f"our own onion could not be reached, {failed + 1} times in a row: {error}")
-            return failed + 1
-        self._judge(f"probe {onion}", "")
-        return 0
 
     # --- dialling
 
@@ -340,33 +252,30 @@ class SupervisedTor:
         """The state that follows from how far tor is, what is published and what is wrong."""
         if self._progress < 0:
             return
-        onions = tuple(sorted(onion for onion, served in self._served.items() if served.published.is_set()))
         if self._wrong:
             state, why = TorState.DEGRADED, "; ".join(self._wrong.values())
         elif self._session is None:
             state, why = TorState.BOOTSTRAPPING, self._phase
-        elif len(onions) < len(self._served):
+        elif self._ours.awaited:
             state, why = TorState.PUBLISHING, ""
         else:
             state, why = TorState.UP, ""
-        self._set(TorStatus(state, why, self._progress, self._version, onions))
+        self._status.set(TorStatus(state, why, self._progress, self._version, self._ours.published))
 
     def _become(self, state: TorState, reason: str) -> None:
-        self._set(TorStatus(state, reason, version=self._version))
-
-    def _set(self, status: TorStatus) -> None:
-        if status != self._status:
-            self._status = status
-            self._change.set()
-            self._change = trio.Event()
+        self._status.set(TorStatus(state, reason, version=self._version))
 
 
 @asynccontextmanager
-async def open_tor(mode: ManagedTor | SystemTor, limits: TorLimits | None = None) -> AsyncIterator[SupervisedTor]:
+async def open_tor(mode: ManagedTor | SystemTor | ExternalOnion, limits: TorLimits | None = None) -> AsyncIterator[Tor]:
     """A tor that is kept going while the context lasts; it need not be up yet. Raises TorOutdated, bare, at any time."""
     async with AsyncExitStack() as until:
-        process = TorProcess(mode, until) if isinstance(mode, ManagedTor) else None
-        tor = SupervisedTor(mode, limits or TorLimits(), process)
+        tor: SupervisedTor | ExternalTor
+        if isinstance(mode, ExternalOnion):
+            tor = ExternalTor(mode, limits or TorLimits())
+        else:
+            process = TorProcess(mode, until) if isinstance(mode, ManagedTor) else None
+            tor = SupervisedTor(mode, limits or TorLimits(), process)
         async with bare_nursery() as nursery:
             nursery.start_soon(tor.supervise)
             try:

@@ -29,6 +29,7 @@ class FakeTor:
         self.lines: list[str] = []
         self.streams: list[trio.SocketStream] = []
         self.heard = trio.Event()
+        self.sending = trio.Lock()
         self.cookie.write_bytes(COOKIE)
 
     def reply(self, line: str) -> bytes | None:
@@ -61,12 +62,14 @@ class FakeTor:
                     self.heard.set()
                     self.heard = trio.Event()
                     if said is not None:
-                        await stream.send_all(said)
+                        async with self.sending:
+                            await stream.send_all(said)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
     async def say(self, data: bytes) -> None:
-        await self.streams[-1].send_all(data)
+        async with self.sending:
+            await self.streams[-1].send_all(data)
 
     async def hang_up(self) -> None:
         await self.streams[-1].aclose()

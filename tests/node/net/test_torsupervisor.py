@@ -1,0 +1,287 @@
+"""The supervisor against a control port that says what a test wants: every state has its reason, and what ends is begun anew."""
+
+import base64
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from node.net.onion import Onion, expand, onion_of
+from node.net.socks import DialFailed
+from node.net.tor import ManagedTor, OnionService, SystemTor, Tor, TorLimits, TorOutdated, TorState, TorStatus
+from node.net.torsupervisor import open_tor
+from tests.node.net.faketor import FakeTor, fake_tor
+
+NOWHERE = Path("/nonexistent/backend")
+
+
+class Script:
+    """A tor that is in the network, takes every onion and tells of four uploads, unless a test changes it."""
+
+    def __init__(self, seeds: list[bytes]) -> None:
+        self.version = "0.4.9.11"
+        self.phase = 'NOTICE BOOTSTRAP PROGRESS=100 TAG=done SUMMARY="Done"'
+        self.frozen = False
+        self.owed: list[str] = []
+        self.uploads = 4
+        self.collisions = 0
+        self.held: set[Onion] = set()
+        self.keys = {base64.b64encode(expand(seed)).decode(): onion_of(seed) for seed in seeds}
+
+    def __call__(self, line: str) -> bytes | None:
+        if self.frozen:
+            self.owed.append(line)
+            return None
+        match line.split():
+            case ["GETINFO", "version"]:
+                return f"250-version={self.version}\r\n250 OK\r\n".encode()
+            case ["GETINFO", "status/bootstrap-phase"]:
+                return f"250-status/bootstrap-phase={self.phase}\r\n250 OK\r\n".encode()
+            case ["GETINFO", "network-liveness"]:
+                return b"250-network-liveness=up\r\n250 OK\r\n"
+            case ["GETINFO", "onions/current"]:
+                return f"250+onions/current=\r\n{chr(10).join(self.held)}\r\n.\r\n250 OK\r\n".encode()
+            case ["ADD_ONION", key, *_]:
+                return self.add(self.keys[key.removeprefix("ED25519-V3:")])
+            case ["DEL_ONION", onion]:
+                self.held.discard(Onion(onion))
+                return b"250 OK\r\n"
+            case _:
+                return b"250 OK\r\n"
+
+    def add(self, onion: Onion) -> bytes:
+        if self.collisions:
+            self.collisions -= 1
+            return b"550 Onion address collision\r\n"
+        self.held.add(onion)
+        told = f"650 HS_DESC UPLOADED {onion} UNKNOWN $A~a\r\n" * self.uploads
+        return f"250-ServiceID={onion}\r\n250 OK\r\n{told}".encode()
+
+
+@asynccontextmanager
+async def scripted(
+    seeds: list[bytes], limits: TorLimits | None = None, change: Callable[[Script], None] = lambda script: None
+) -> AsyncIterator[tuple[Tor, FakeTor, Script]]:
+    with tempfile.TemporaryDirectory(prefix="sv") as place:
+        async with fake_tor(Path(place)) as fake:
+            script = Script(seeds)
+            change(script)
+            fake.answer = script
+            async with open_tor(SystemTor(fake.control, Path(place, "no socks")), limits) as tor:
+                yield tor, fake, script
+
+
+async def until(tor: Tor, holds: Callable[[TorStatus], bool]) -> TorStatus:
+    """The first status of that kind, the present one included."""
+    status = tor.status()
+    with trio.fail_after(10_000):  # of the test's own clock
+        while not holds(status):
+            status = await tor.changed(status)
+    return status
+
+
+def sent(fake: FakeTor, verb: str) -> int:
+    return sum(line.startswith(verb) for line in fake.lines)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_a_public_network_is_refused_with_an_old_tor_unless_that_is_allowed(
+    allowed: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    def old(script: Script) -> None:
+        script.version = "0.4.8.10 (git-0000)"
+
+    if allowed:
+        async with scripted([], TorLimits(allow_outdated=True), old) as (tor, _, _):
+            status = await until(tor, lambda status: status.state is TorState.UP)
+            assert status == TorStatus(TorState.UP, "", 100, "0.4.8.10", ())
+        return
+    with pytest.raises(TorOutdated, match=r"0\.4\.8\.10.*0\.4\.9\.11.*upgrade tor"):
+        async with scripted([], None, old) as (_, fake, _):
+            await trio.sleep_forever()
+    assert sent(fake, "ADD_ONION") == 0
+
+
+async def test_the_way_into_the_network_is_told_with_what_tor_warns_of(autojump_clock: trio.testing.MockClock) -> None:
+    def lost(script: Script) -> None:
+        script.phase = 'NOTICE BOOTSTRAP PROGRESS=10 TAG=conn_done SUMMARY="Connected to a relay"'
+
+    seed = secrets.token_bytes(32)
+    async with scripted([seed], None, lost) as (tor, fake, _), trio.open_nursery() as nursery:
+        status = await until(tor, lambda status: status.state is TorState.BOOTSTRAPPING)
+        assert (status.reason, status.progress) == ("Connected to a relay (conn_done)", 10)
+        nursery.start_soon(tor.serve, OnionService(seed, {80: NOWHERE}))
+        await fake.say(
+            b'650 STATUS_CLIENT WARN BOOTSTRAP PROGRESS=14 TAG=handshake SUMMARY="Handshaking" WARNING="Clock skew" COUNT=3\r\n'
+        )
+        status = await until(tor, lambda status: status.progress == 14)
+        assert "Handshaking (handshake): Clock skew; look at" in status.reason
+        assert sent(fake, "ADD_ONION") == 0
+        await fake.say(b'650 STATUS_CLIENT NOTICE BOOTSTRAP PROGRESS=100 TAG=done SUMMARY="Done"\r\n')
+        status = await until(tor, lambda status: status.state is TorState.UP)
+        assert status.onions == (onion_of(seed),)
+
+
+async def test_a_lost_control_connection_is_down_until_the_next_has_published_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seed = secrets.token_bytes(32)
+    async with scripted([seed]) as (tor, fake, script):
+        onion = await tor.serve(OnionService(seed, {80: NOWHERE}))
+        script.frozen = True  # so that the next session stays where it is
+        await fake.hang_up()
+        status = await until(tor, lambda status: status.state is TorState.DOWN)
+        assert (status.onions, status.reason) == ((), "tor closed the control connection")
+        script.frozen = False
+        status = await until(tor, lambda status: status.state is TorState.UP)
+        assert status.onions == (onion,)
+        assert sent(fake, "ADD_ONION") == 2
+
+
+async def test_a_frozen_tor_is_degraded_and_recovers_when_it_answers(autojump_clock: trio.testing.MockClock) -> None:
+    seed = secrets.token_bytes(32)
+    async with scripted([seed], TorLimits(silences=2)) as (tor, fake, script):
+        onion = await tor.serve(OnionService(seed, {80: NOWHERE}))
+        script.frozen = True
+        status = await until(tor, lambda status: status.state is TorState.DEGRADED)
+        assert "tor does not answer" in status.reason
+        assert status.onions == (onion,)
+        await trio.sleep(1000)  # not ours to kill
+        assert tor.status() == status
+        script.frozen = False
+        for line in script.owed:
+            await fake.say(script(line) or b"")
+        assert (await until(tor, lambda status: status.state is TorState.UP)).onions == (onion,)
+        assert sent(fake, "ADD_ONION") == 1
+
+
+async def test_no_more_than_ten_onions_are_published_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
+    seeds = [secrets.token_bytes(32) for _ in range(25)]
+
+    def silent(script: Script) -> None:
+        script.uploads = 0
+
+    async with scripted(seeds, None, silent) as (tor, fake, script), trio.open_nursery() as nursery:
+        await until(tor, lambda status: status.state is TorState.UP)
+        for seed in seeds:
+            nursery.start_soon(tor.serve, OnionService(seed, {80: NOWHERE}))
+        await trio.sleep(1)
+        assert (tor.status().state, sent(fake, "ADD_ONION")) == (TorState.PUBLISHING, 10)
+        for onion in list(script.held):
+            await fake.say(f"650 HS_DESC UPLOADED {onion} UNKNOWN $A~a\r\n".encode() * 4)
+        await trio.sleep(1)
+        assert (len(tor.status().onions), sent(fake, "ADD_ONION")) == (10, 20)
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_upload_is_enough_after_a_while_and_none_is_told_and_tried_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seed = secrets.token_bytes(32)
+    limits = TorLimits(publish_s=60, settle_s=7)
+
+    def silent(script: Script) -> None:
+        script.uploads = 0
+
+    async with scripted([seed], limits, silent) as (tor, fake, script), trio.open_nursery() as nursery:
+        nursery.start_soon(tor.serve, OnionService(seed, {80: NOWHERE}))
+        while not sent(fake, "ADD_ONION"):
+            await fake.heard.wait()
+        await fake.say(f"650 HS_DESC FAILED {onion_of(seed)} UNKNOWN $A~a REASON=UPLOAD_REJECTED\r\n".encode())
+        status = await until(tor, lambda status: status.state is TorState.DEGRADED)
+        assert "not published within 60 s: a directory refused it (UPLOAD_REJECTED)" in status.reason
+        script.uploads, script.collisions = 1, 1  # the first attempt's onion is in the way
+        before = trio.current_time()
+        status = await until(tor, lambda status: status.state is TorState.UP)
+        assert (status.onions, sent(fake, "DEL_ONION")) == ((onion_of(seed),), 1)
+        assert 7 <= trio.current_time() - before < 8
+
+
+async def test_an_onion_out_of_reach_is_published_anew_and_then_tor_is_begun_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seed = secrets.token_bytes(32)
+    limits = TorLimits(probe_s=600, reprobe_s=60, probes_failed=3)
+    async with scripted([seed], limits) as (tor, fake, _):
+        onion = await tor.serve(OnionService(seed, {80: NOWHERE}))
+        started = trio.current_time()
+        status = await until(tor, lambda status: "3 times in a row" in status.reason)
+        assert (status.state, status.onions) == (TorState.DEGRADED, (onion,))
+        assert 720 <= trio.current_time() - started < 725
+        await trio.sleep(1)
+        assert (sent(fake, "ADD_ONION"), len(fake.streams)) == (2, 1)
+        status = await until(tor, lambda status: status.state is TorState.DOWN)
+        assert "stayed out of reach" in status.reason
+        await until(tor, lambda status: status.onions == (onion,))
+        assert (sent(fake, "ADD_ONION"), len(fake.streams)) == (3, 2)
+
+
+async def test_a_failed_dial_renews_the_peers_descriptor_and_not_all_the_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    peers = [onion_of(secrets.token_bytes(32)) for _ in range(2)]
+    async with scripted([], TorLimits(fetch_s=30)) as (tor, fake, _):
+        await until(tor, lambda status: status.state is TorState.UP)
+        for _ in range(3):
+            for peer in peers:
+                with pytest.raises(DialFailed):
+                    await tor.dial(peer, 80, "a")
+        assert [line for line in fake.lines if "HSFETCH" in line] == [f"HSFETCH {peer}" for peer in peers]
+        await trio.sleep(30)
+        with pytest.raises(DialFailed):
+            await tor.dial(peers[0], 80, "a")
+        assert sent(fake, "HSFETCH") == 3
+
+
+async def test_an_onion_withdrawn_while_it_is_published_lets_go_who_waits_and_stays_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seed = secrets.token_bytes(32)
+
+    def silent(script: Script) -> None:
+        script.uploads = 0
+
+    async with scripted([seed], None, silent) as (tor, fake, script), trio.open_nursery() as nursery:
+        nursery.start_soon(tor.serve, OnionService(seed, {80: NOWHERE}))
+        await trio.sleep(1)
+        await tor.withdraw(onion_of(seed))
+        await trio.sleep(1)
+        assert not nursery.child_tasks
+        assert (script.held, tor.status().state) == (set(), TorState.UP)
+        await fake.hang_up()
+        await trio.sleep(10)
+        assert (tor.status().state, sent(fake, "ADD_ONION")) == (TorState.UP, 1)
+
+
+async def test_a_reader_secret_that_is_none_is_refused_before_tor_could_trip_over_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with scripted([]) as (tor, fake, _):
+        with pytest.raises(ValueError, match="32 bytes"):
+            await tor.add_reader(onion_of(bytes(32)), b"short")
+        secret, reader = secrets.token_bytes(32), onion_of(bytes(32))
+        await until(tor, lambda status: status.state is TorState.UP)
+        await tor.add_reader(reader, secret)
+        await fake.hang_up()
+        await until(tor, lambda status: status.state is TorState.DOWN)
+        await until(tor, lambda status: status.state is TorState.UP)
+        line = f"ONION_CLIENT_AUTH_ADD {reader} x25519:{base64.b64encode(secret).decode()}"
+        assert fake.lines.count(line) == 2  # tor forgets it with its process
+
+
+async def test_without_a_tor_the_sentence_says_how_to_have_one(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with tempfile.TemporaryDirectory(prefix="sv") as place:
+        async with open_tor(ManagedTor(Path(place, "t"))) as tor:
+            status = await until(tor, lambda status: status.state is TorState.DOWN and "install" in status.reason)
+            assert status.reason == "tor is not installed: apt-get install tor"
+        async with open_tor(SystemTor(Path(place, "control"), Path(place, "socks"))) as tor:
+            status = await until(tor, lambda status: "start tor" in status.reason)
+            assert status.state is TorState.DOWN
