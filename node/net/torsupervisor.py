@@ -19,7 +19,7 @@ from node.net.endpoints import Endpoint
 from node.net.externaltor import ExternalTor
 from node.net.nursery import bare_nursery
 from node.net.onion import Onion, onion_of
-from node.net.ouronions import OurOnions, OutOfReach
+from node.net.serving import OurOnions, OutOfReach
 from node.net.socks import DialFailed, dial_onion
 from node.net.tor import (
     ExternalOnion,
