@@ -114,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quota-gb", type=_quota, metavar="N", help=quota)
     networks = commands.add_parser("network", help="make, show or join a network by its file", epilog=_EPILOG)
     _networks(_adder(common, networks.add_subparsers(metavar="create|revise|show|join|update", required=True)))
+    _running(add)
     _recording(add)
     _inspecting(add)
     made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
@@ -147,6 +148,16 @@ def _networks(add: _Add) -> None:
         ("update", "take a newer file of the network that this home has joined"),
     ):
         add(name, does, f"networks:{name}").add_argument("file", metavar="FILE", help="the network file")
+
+
+def _running(add: _Add) -> None:
+    made = add("run", "take part in the network that this home has joined, until it is stopped", "running:run")
+    made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(info)")
+    made.add_argument("--log-json", action="store_true", help="log as JSON, a line each")
+    add("status", "what the running node does, on one screen", "asking:status")
+    made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")
+    made.add_argument("session", metavar="SESSION", nargs="?", help="fetch the chunks of this session too")
+    made.add_argument("--all", action="store_true", help="fetch the chunks of all sessions")
 
 
 def _recording(add: _Add) -> None:

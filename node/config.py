@@ -238,6 +238,11 @@ def display() -> str | None:
     return os.environ.get("DISPLAY") or None
 
 
+def notify_socket() -> str | None:
+    """Where systemd wants to be told that we are ready, if it does: NOTIFY_SOCKET."""
+    return os.environ.get("NOTIFY_SOCKET") or None
+
+
 def demo_source() -> str | None:
     """What `./lucid run` shall record: LUCID_RECORD."""
     return os.environ.get("LUCID_RECORD") or None

@@ -55,6 +55,7 @@ class Loopback:
     ) -> None:
         """Serve until cancelled, each stream in a task of its own; starts with the address."""
         socket = trio.socket.socket()
+        socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)  # a restart finds its port in TIME_WAIT
         await socket.bind((HOST, self._port))
         socket.listen(128)
         async with trio.open_nursery() as nursery:

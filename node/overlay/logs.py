@@ -173,6 +173,7 @@ class Logs:
         limits: LogsLimits | None = None,
         records: Records = (),
         restored: bool = False,
+        first_epoch: int = 0,
         open_entry: Opener | None = None,
     ) -> None:
         self.me = me
@@ -181,7 +182,7 @@ class Logs:
         self._verify, self._admitted, self._keeps = verify, admitted, keeps
         self._limits = limits or LogsLimits()
         self._open = open_entry or opener(network)
-        self._pen = Pen(me, keys, network, TABLE)
+        self._pen = Pen(me, keys, network, TABLE, first_epoch)
         self._forks: dict[tuple[LogName, NodeId], tuple[bytes, bytes]] = {}
         self._declined: dict[Digest, tuple[LogName, NodeId]] = {}
         self._changes: dict[NodeId, int] = {}
@@ -203,6 +204,10 @@ class Logs:
         if author == self.me:
             return True
         return self._admitted(author) and (log is LogName.DIRECTORY or self._keeps(author))
+
+    def next_epoch(self, log: LogName) -> int:
+        """The epoch of our next entry; if it is above that of what is held, the entry replaces all of that."""
+        return self._pen.epoch(log)
 
     @property
     def keeps_others(self) -> bool:

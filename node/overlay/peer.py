@@ -104,6 +104,8 @@ class Surroundings:
     locate: Callable[[NodeId], Sequence[bytes]] = field(default=lambda _node: ())
     rules: Mapping[str, topics.Validate] = field(default_factory=dict)
     """Gossip topics beside "directory", and their rules."""
+    first_epoch: int = 0
+    """Of our logs, where we remember nothing of them: higher than in any life before."""
     seed_at: Callable[[int], Digest | None] = field(default=lambda _slot: None)
     """The seed of a slot, where it is known."""
     open_entry: Opener | None = None
@@ -174,6 +176,7 @@ class Peer:
             keeps=around.keeps,
             limits=self.limits.logs,
             records=[(key, value) for (table, key), value in rows.items() if table == "logs"],
+            first_epoch=around.first_epoch,
             open_entry=around.open_entry,
         )
 

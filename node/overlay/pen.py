@@ -60,9 +60,10 @@ START: Final = Position(0, 0, Digest(bytes(32)), Millis(0))
 class Pen:
     """The author's side of one node's logs."""
 
-    def __init__(self, me: NodeId, keys: KeyPair, network: Network, table: str) -> None:
+    def __init__(self, me: NodeId, keys: KeyPair, network: Network, table: str, first_epoch: int = 0) -> None:
+        """first_epoch: of a log in which we remember nothing; one that rises from life to life makes forks impossible."""
         self._me, self._keys, self._network, self._table = me, keys, network, table
-        self._next = dict.fromkeys(LogName, START)
+        self._next = dict.fromkeys(LogName, START._replace(epoch=first_epoch))
 
     def load(self, log: LogName, value: bytes) -> None:
         """Take a position back from the store; raises Malformed."""

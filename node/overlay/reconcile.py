@@ -142,6 +142,8 @@ class Reconcile:
         self._partners: dict[NodeId, _Partner] = {}
         self._round = 1
         self._running = 0
+        self.compared: dict[NodeId, None] = {}
+        """Peers with whom a repair has ended well, the first of them: what they kept of ours is here."""
         self._failures = 0
         self._owner = b""
         self._opening: tuple[tuple[bytes, bytes], bytes] = ((b"", b""), b"")
@@ -259,6 +261,8 @@ class Reconcile:
         partner.repair = None
         self._running -= 1
         self._failures = 0 if complete else self._failures + 1
+        if complete and peer not in self.compared and len(self.compared) < self._limits.partners:
+            self.compared[peer] = None
         if repair is None or (complete and repair.steps == 1):
             return []
         return [Noted(Reconciled(peer, complete, repair.learned, repair.pushed, repair.steps))]

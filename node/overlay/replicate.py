@@ -39,6 +39,7 @@ from node.overlay.custody import (
     Uncounted,
     read_row,
 )
+from node.overlay.inventory import Inventory
 from node.overlay.machine import (
     Action,
     Channel,
@@ -54,7 +55,6 @@ from node.overlay.machine import (
 )
 from node.overlay.placing import Placing, Register
 from node.overlay.replica_frames import (
-    ITEMS_MAX,
     Answered,
     CopyUndone,
     HolderMissing,
@@ -102,6 +102,7 @@ class Replicate:
         self._watch = Watch(me, network, limits, self._custodies, self._seeds)
         self._placing = Placing(me, limits, self._custodies, self._register, next_exchange)
         self._taking = Taking(me, network, limits, self._custodies, self._register, verify, seed_at)
+        self.inventory = Inventory(me, network, self._custodies, self._taking, self._register)
         self._calls: dict[Digest, int] = {}
         self._ailing: dict[Digest, None] = {}
         self._frames: dict[NodeId, int] = {}
@@ -330,8 +331,8 @@ class Replicate:
                 assert custody.signed is not None
                 news.setdefault(node, []).append(custody.signed)
         for node, receipts in news.items():
-            for at in range(0, len(receipts), ITEMS_MAX):
-                actions.append(Send(node, Channel.REPLICAS, frames.told(tuple(receipts[at : at + ITEMS_MAX]))))
+            for at in range(0, len(receipts), frames.ITEMS_MAX):
+                actions.append(Send(node, Channel.REPLICAS, frames.told(tuple(receipts[at : at + frames.ITEMS_MAX]))))
         return actions
 
     def _release(self, custody: Custody) -> list[Action]:

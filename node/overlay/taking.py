@@ -75,6 +75,10 @@ class Taking:
         """When the next transfer runs out of time."""
         return min((one.until for one in self._transfers.values()), default=None)
 
+    def roots(self) -> list[Digest]:
+        """The roots of the replicas that are on their way."""
+        return [one.deposit.roots[one.j] for one in self._transfers.values()]
+
     def resume(self, now: Millis, data: bytes) -> list[Action]:
         """Fetch what was on its way when we stopped; the co-holders will be told to us in time."""
         deposit, packed, signature, j, leader = read_incoming(data, self._network)

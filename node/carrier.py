@@ -1,0 +1,88 @@
+"""The transport that a network prescribes, opened for one home: Tor, or loopback for devnets.
+
+    HOME/onion    32 bytes, the seed of our onion: a key of its own, so that it can change while the identity stays
+    HOME/torrc    torrc lines of a private Tor network, where devnets and tests put them; else it is the public one
+    HOME/tor/     what a tor of our own keeps
+
+Source: DESIGN §4; findings/tor.md §6, §8.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from node.config import Config, Home
+from node.exits import Unavailable, Usage
+from node.log import EventLog
+from node.membership import carrier_of
+from node.net.endpoints import BadEndpoint, parse_endpoint
+from node.net.loopback import Loopback
+from node.net.onions import Onions
+from node.net.swarm import Transport
+from node.net.tor import ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
+from node.net.torprocess import NoTorProcess
+from node.net.torsupervisor import open_tor
+from node.network import Carrier, NetworkTerms
+from pipeline import durable
+
+SEED_BYTES = 32
+
+
+class Carried(NamedTuple):
+    """An open transport, and the tor under it, if any."""
+
+    transport: Transport
+    tor: Tor | None
+
+
+@asynccontextmanager
+async def carrier(home: Home, config: Config, terms: NetworkTerms, log: EventLog) -> AsyncIterator[Carried]:
+    """The transport, as long as the block runs; raises Unavailable, Usage."""
+    if carrier_of(home, terms) is Carrier.LOOPBACK:
+        yield Carried(Loopback(int(config.listen.rpartition(":")[2])), None)
+        return
+    torrc = home.path / "torrc"
+    mode = _mode(home, config, torrc.read_text() if torrc.exists() else "")
+    limits = TorLimits(allow_outdated=config.tor_allow_outdated)
+    backend = home.path / "onion.socket"
+    try:
+        async with open_tor(mode, limits) as tor:
+            log.info("tor.opened", mode=config.tor_mode)
+            yield Carried(Onions(tor, onion_seed(home), backend), tor)
+    except (TorOutdated, NoTorProcess, BadEndpoint) as error:
+        raise Unavailable(str(error)) from error
+
+
+def _mode(home: Home, config: Config, torrc: str) -> ManagedTor | SystemTor:
+    if config.tor_mode == "system":
+        try:
+            return SystemTor(parse_endpoint(config.tor_control), private=bool(torrc))
+        except BadEndpoint as error:
+            raise Usage(f"tor.control: {error}") from error
+    if config.tor_mode == "external":
+        raise Usage("tor.mode = external is not served by this version: take managed or system")
+    return ManagedTor(home.path / "tor", torrc)
+
+
+def onion_seed(home: Home) -> bytes:
+    """The seed of this home's onion, made when it is first asked for; raises Unavailable where it cannot be kept."""
+    file = home.path / "onion"
+    try:
+        durable.create(file, os.urandom(SEED_BYTES), 0o600)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be written: {error.strerror}") from error
+    return _read(file)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        seed = file.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be read: {error.strerror}") from error
+    if len(seed) != SEED_BYTES:
+        raise Usage(f"{file} is damaged: it holds the {SEED_BYTES} bytes of an onion's seed; remove it for a new onion")
+    return seed

@@ -1,0 +1,108 @@
+"""The calls of a running daemon beside a recorder's ledger: what it is, how its sessions are, and have them brought back.
+
+`Shown` is the part of the daemon that they look at; they hold nothing of their own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from consensus.ids import Network, NodeId, SessionId
+from node.control.server import Control, Request
+from node.exits import Unavailable, Usage
+from node.net.host import Host
+from node.net.multiaddrs import written_out
+from node.net.swarm import Swarm
+from node.net.tor import Tor
+from node.network import NetworkTerms
+from node.overlay.peer import Peer
+from node.presence import Presence
+from node.sessions.life import Sessions
+from node.sessions.restore import NotFound
+from node.timeline import Timeline
+from pipeline.stores import NoRoom
+
+
+class Shown(Protocol):
+    """What the calls see of a daemon."""
+
+    me: NodeId
+    network: Network
+    terms: NetworkTerms
+    calendar: Timeline
+    capacity: int
+    addresses: tuple[bytes, ...]
+    host: Host
+    peer: Peer
+    swarm: Swarm
+    presence: Presence
+    sessions: Sessions
+    tor: Tor | None
+
+
+class Calls:
+    """Answers about one daemon."""
+
+    def __init__(self, daemon: Shown) -> None:
+        self._daemon = daemon
+
+    def offer(self, control: Control) -> None:
+        """Add the calls to the table."""
+        control.add("status", self._status)
+        control.add("sessions", self._sessions)
+        control.add("restore", self._restore)
+
+    async def _status(self, _request: Request) -> Mapping[str, Any]:
+        daemon = self._daemon
+        held, held_bytes = daemon.peer.replicate.inventory.held()
+        traffic = daemon.swarm.traffic()
+        rows = await daemon.sessions.progress()
+        return {
+            "node": daemon.me,
+            "network": daemon.terms.genesis.name,
+            "network_id": daemon.network,
+            "mode": daemon.terms.genesis.mode.name.lower(),
+            "hour": daemon.calendar.hour(daemon.host.clock.now()),
+            "addresses": [written_out(address) for address in daemon.addresses],
+            "tor": _tor(daemon.tor),
+            "peers": [node.hex() for node in daemon.peer.connected],
+            "bytes_in": sum(received for received, _ in traffic.values()),
+            "bytes_out": sum(sent for _, sent in traffic.values()),
+            "contacts": len(daemon.peer.dht.table),
+            "mesh": len(daemon.peer.gossip.mesh("directory")),
+            "directory": len(daemon.peer.logs.directory.authors),
+            "holders": sum(advert.capacity > 0 for _, advert in daemon.presence.adverts()),
+            "replicas_held": held,
+            "replica_bytes": held_bytes,
+            "replica_bytes_most": daemon.capacity,
+            "sessions": len(rows),
+            "sessions_replicated": sum(row["state"] == "replicated" for row in rows),
+            "sessions_missing": daemon.sessions.unknown,
+            "chunks_owed": sum(row["chunks"] - row["replicated"] for row in rows),
+            "steps": daemon.host.steps,
+        }
+
+    async def _sessions(self, _request: Request) -> Mapping[str, Any]:
+        return {"sessions": await self._daemon.sessions.progress()}
+
+    async def _restore(self, request: Request) -> Mapping[str, Any]:
+        """Bring back the records of all sessions that this disk lacks, or the chunks of one session."""
+        sessions = self._daemon.sessions
+        wanted = request.args.get("session")
+        try:
+            if wanted is None:
+                return {"sessions": await sessions.look(), "missing": sessions.unknown}
+            return {"chunks": await sessions.bring_chunks(SessionId(bytes.fromhex(request.text("session"))))}
+        except KeyError:
+            raise Unavailable("this node knows no such session: `lucid-node sessions` lists them") from None
+        except ValueError:
+            raise Usage("a session is named by 64 hex digits") from None
+        except (NotFound, NoRoom, OSError) as error:
+            raise Unavailable(str(error)) from error
+
+
+def _tor(tor: Tor | None) -> Mapping[str, Any] | None:
+    if tor is None:
+        return None
+    now = tor.status()
+    facts = {"state": now.state.value, "reason": now.reason, "progress": now.progress, "version": now.version}
+    return {**facts, "onions": len(now.onions)}

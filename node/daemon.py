@@ -1,0 +1,155 @@
+"""The daemon: its parts built from what a home says, and run in one nursery; no logic of its own.
+
+    home ── opened (store, chunks, keys) ─┐
+    network file ── seeds, calendar ──────┼─→ swarm(transport) ─ host(peer) ─ custodian, replication, presence, control
+    transport ── tor, or loopback ────────┘
+
+It ends within seconds with everything durable; what a crash leaves is taken up at the next start. Source: DESIGN §2, §4.
+"""
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+import trio
+
+from consensus.ids import Millis, NodeId
+from consensus.signing import verify_as_is
+from node.control.calls import Calls
+from node.control.ledger import Keeping
+from node.control.server import Control
+from node.log import EventLog
+from node.net.addresses import AddressBook
+from node.net.clock import SteadyClock
+from node.net.host import Host, load
+from node.net.swarm import Swarm
+from node.net.tor import Tor
+from node.network import NetworkTerms
+from node.overlay.advert import Advert
+from node.overlay.custody import ReplicateLimits
+from node.overlay.machine import Rejected
+from node.overlay.peer import Peer, PeerLimits, Surroundings
+from node.overlay.reconcile import ReconcileLimits
+from node.presence import Presence
+from node.sessions.desk import OpenHome
+from node.sessions.holding import Custodian
+from node.sessions.indexlog import IndexLog
+from node.sessions.life import LOOK_S, Sessions
+from node.sessions.replication import Replication
+from node.sessions.restore import Restore
+from node.store import Key
+from node.store.replicas import ReplicaFiles
+from node.timeline import Timeline, interim_seed
+
+Rows = Mapping[tuple[str, Key], bytes]
+
+GRACE_S: Final = 4
+"""What the parts have to put their things in order after a stop was asked for."""
+
+
+class Daemon:
+    """All parts of one running node; `swarm` carries its frames and is not running yet."""
+
+    def __init__(
+        self,
+        desk: OpenHome,
+        terms: NetworkTerms,
+        swarm: Swarm,
+        book: AddressBook,
+        tor: Tor | None,
+        rows: Rows,
+        log: EventLog,
+    ) -> None:
+        self.desk, self.terms, self.swarm, self.book, self.tor, self.log = desk, terms, swarm, book, tor, log
+        keys = desk.secrets.identity
+        self.me = NodeId(keys.public)
+        self.network = network = terms.network
+        self.calendar = calendar = calendar_of(terms)
+        self.capacity = desk.config.replicas_gb * 1_000_000_000
+        around = Surroundings(
+            network,
+            verify_as_is,
+            tuple(one.node for one in terms.bootstrap if one.node != self.me),
+            keeps=lambda _owner: True,
+            locate=book.locate,
+            first_epoch=int(time.time()),
+            seed_at=lambda slot: interim_seed(network, slot),
+        )
+        self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
+        self.host = Host(self.peer, swarm, desk.store, SteadyClock())
+        inventory = self.peer.replicate.inventory
+        self.presence = Presence(self.host, self.peer, book, calendar, network)
+        self.replication = Replication(self.host, inventory, desk.store, desk.chunks, desk.secrets, calendar, network)
+        self.replicas = ReplicaFiles(desk.home.path / "replicas")
+        self.custodian = Custodian(self.host, inventory, swarm, self.replicas, self.replication.encoded)
+        self.restore = Restore(
+            self.me, inventory, swarm, desk.store, desk.chunks, desk.secrets, lambda: self.peer.connected
+        )
+        self.index = IndexLog(self.host, self.peer)
+        look_s = min(LOOK_S, calendar.hour_ms / 4000)
+        self.sessions = Sessions(desk, self.host, self.replication, self.restore, self.index, log, look_s)
+        self.control = Control(desk.home.path)
+        Keeping(desk.store, self.sessions.sealed).offer(self.control)
+        Calls(self).offer(self.control)
+        self.host.on_fact(Rejected, lambda fact: log.debug("frame.rejected", peer=fact.peer, reason=fact.reason))
+        self.addresses: tuple[bytes, ...] = ()
+
+    async def run(self, *, task_status: trio.TaskStatus[tuple[bytes, ...]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; starts, with our addresses, when the node takes part."""
+        await self.replication.load()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.custodian.run)
+            self.addresses = await nursery.start(self.host.run)
+            await self.custodian.sweep()
+            self.presence.advertise(Advert(self.addresses, self.capacity, f"lucid-node {version('lucid-node')}"[:32]))
+            nursery.start_soon(self.presence.run)
+            nursery.start_soon(self.replication.run)
+            nursery.start_soon(self.sessions.run)
+            await nursery.start(self.control.serve)
+            self.log.info("node.up", node=self.me, network=self.terms.genesis.name)
+            task_status.started(self.addresses)
+
+
+def calendar_of(terms: NetworkTerms) -> Timeline:
+    """The network's calendar."""
+    timing = terms.genesis.timing
+    return Timeline(Millis(terms.genesis.created), timing.slot_s * 1000, timing.hour_slots, timing.era_hours)
+
+
+def limits_of(calendar: Timeline, capacity: int) -> PeerLimits:
+    """A peer's limits where they follow from the network's calendar and this node's disk."""
+    hour = calendar.hour_ms
+    replicate = ReplicateLimits(
+        hour_ms=hour,
+        hour_slots=calendar.hour_slots,
+        era_hours=calendar.era_hours,
+        overlap_hours=min(24, calendar.era_hours),
+        repair_ms=24 * hour,
+        answer_ms=min(60_000, hour // 2),
+        jitter_ms=hour // 3,
+        quota_bytes=capacity,
+    )
+    reconcile = ReconcileLimits(interval_ms=min(60_000, hour // 4))
+    return PeerLimits(upkeep_ms=min(30_000, hour // 4), replicate=replicate, reconcile=reconcile)
+
+
+@asynccontextmanager
+async def running(daemon: Daemon) -> AsyncIterator[Daemon]:
+    """A daemon that runs while the block does, and is ended within GRACE_S after it."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(daemon.run)
+        try:
+            yield daemon
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def build(
+    desk: OpenHome, terms: NetworkTerms, swarm: Swarm, book: AddressBook, tor: Tor | None, log: EventLog
+) -> Daemon:
+    """The parts of a node, from its home; nothing runs yet."""
+    return Daemon(desk, terms, swarm, book, tor, await load(desk.store), log)

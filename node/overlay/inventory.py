@@ -1,0 +1,50 @@
+"""What a host may ask about replication: who holds what, and what is here; nothing of it changes anything."""
+
+from collections.abc import Mapping
+from itertools import zip_longest
+
+from consensus.beacon import Deposit
+from consensus.ids import Digest, Network, NodeId
+from consensus.placement import REPLICAS
+from node.overlay.custody import Custody, Place
+from node.overlay.placing import Register
+from node.overlay.taking import Taking
+
+
+class Inventory:
+    """A view of one node's custodies, transfers and registry."""
+
+    def __init__(
+        self, me: NodeId, network: Network, custodies: Mapping[Digest, Custody], taking: Taking, register: Register
+    ) -> None:
+        self._me, self._network = me, network
+        self._custodies, self._taking, self._register = custodies, taking, register
+
+    def deposit(self, chunk: Digest) -> Deposit | None:
+        """What the owner of a chunk committed to, if this node has a part in it."""
+        custody = self._custodies.get(chunk)
+        return None if custody is None else custody.deposit
+
+    def holders(self, chunk: Digest) -> tuple[NodeId, ...]:
+        """The nodes that hold a chunk and count, this one included."""
+        custody = self._custodies.get(chunk)
+        return () if custody is None else custody.ring
+
+    def candidates(self, order: Place) -> list[tuple[NodeId, int]]:
+        """Who may hold which replica of a chunk of ours: its known holders, then all whom the seed names, best first."""
+        custody = self._custodies.get(order.chunk)
+        known = [] if custody is None else [(node, holding.j) for node, holding in custody.holders.items()]
+        deposit = Deposit(self._network, order.chunk, order.size, self._me, order.opened, order.seed, order.roots)
+        named = [self._register.ranks(deposit, j) for j in range(REPLICAS)]
+        turns = [(node, j) for rank in zip_longest(*named) for j, node in enumerate(rank) if node is not None]
+        return list(dict.fromkeys([*known, *turns]))
+
+    def held(self) -> tuple[int, int]:
+        """How many replicas this node holds for others, and their bytes."""
+        sizes = [custody.deposit.size for custody in self._custodies.values() if custody.mine >= 0]
+        return len(sizes), sum(sizes)
+
+    def roots(self) -> dict[Digest, None]:
+        """The roots of all replicas that are here or on their way."""
+        mine = [custody for custody in self._custodies.values() if custody.mine >= 0]
+        return dict.fromkeys([*(one.deposit.roots[one.mine] for one in mine), *self._taking.roots()])

@@ -1,0 +1,168 @@
+"""Gets every sealed chunk of this home onto R holders, and knows how far that has come.
+
+    sealed chunk ── roots of its R replicas ──→ placement (kept) ── Place ──→ machine ── serves each holder its encoding
+
+table        key      value
+placements   chunk    Placement
+
+The machine keeps its own rows about each chunk; a placement is ours: without it the roots would have to be computed anew,
+and after a crash nobody would know what was promised. Source: CONSENSUS §4, SPEC §3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+import trio
+
+from consensus.beacon import REPLICA_BYTES_MAX, replica_key
+from consensus.ids import Digest, Network, SessionId
+from consensus.placement import REPLICAS
+from consensus.records import Between, Most, Size, pack, unpack
+from node.net.host import Host
+from node.net.transfer import Readable
+from node.overlay.custody import Place
+from node.overlay.inventory import Inventory
+from node.sessions.records import Kept, load_one
+from node.store import ABSENT, Put, Store
+from node.store.files import ChunkFiles
+from node.timeline import Timeline, interim_seed
+from node.wallet.vault import Secrets
+from pipeline.replica import BLOCK, encode, replica_secret, roots
+
+TABLE: Final = "placements"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the owner of a chunk committed to: with it and the session's secret every replica can be made and found."""
+
+    VERSION: ClassVar = 1
+    session: Annotated[SessionId, Size(32)]
+    generation: int
+    """Of the master key that the session's secret follows from."""
+    chunk: Annotated[Digest, Size(32)]
+    size: Annotated[int, Between(1, REPLICA_BYTES_MAX)]
+    opened: int
+    seed: Annotated[Digest, Size(32)]
+    roots: Annotated[tuple[Annotated[Digest, Size(32)], ...], Most(REPLICAS)]
+
+    def order(self) -> Place:
+        """The machine's command."""
+        return Place(self.chunk, self.size, self.roots, self.opened, self.seed)
+
+
+class Replication:
+    """The owner's side of replication, for one home."""
+
+    def __init__(
+        self,
+        host: Host,
+        inventory: Inventory,
+        store: Store,
+        chunks: ChunkFiles,
+        secrets: Secrets,
+        calendar: Timeline,
+        network: Network,
+    ) -> None:
+        self._host, self._inventory, self._store, self._chunks = host, inventory, store, chunks
+        self._secrets, self._calendar, self._network = secrets, calendar, network
+        self._placements: dict[Digest, Placement] = {}
+        self._wanted = trio.Event()
+        self.on_placed: Callable[[], None] = lambda: None
+        """Called when all that was sealed has been committed to."""
+
+    async def load(self) -> None:
+        """Take up the placements of earlier runs; to be called before the host runs."""
+        async for _, value in self._store.scan(TABLE):
+            placement = unpack(Placement, value)
+            self._placements[placement.chunk] = placement
+
+    def sealed(self) -> None:
+        """Take note that a chunk was sealed, or a session closed."""
+        self._wanted.set()
+
+    def placement(self, chunk: Digest) -> Placement | None:
+        """What was committed to for a chunk."""
+        return self._placements.get(chunk)
+
+    async def found(self, chunk: Digest) -> Placement | None:
+        """What was committed to for a chunk, if only by a record that has just been brought back."""
+        value = await self._store.get(TABLE, (chunk,))
+        return unpack(Placement, value) if value is not None else None
+
+    def copies(self, chunk: Digest) -> int:
+        """Holders of a chunk that count, at most R."""
+        return min(REPLICAS, len(self._inventory.holders(chunk)))
+
+    def resume(self) -> None:
+        """Tell the machine of the placements that it does not know: it died before it was told, or lost its disk."""
+        for placement in self._placements.values():
+            if self._inventory.deposit(placement.chunk) is None:
+                self._host.tell(placement.order())
+
+    async def run(self) -> None:
+        """Place what is sealed, until cancelled; the host runs already."""
+        self.resume()
+        while True:
+            self._wanted = trio.Event()
+            async for key, _ in self._store.scan("sessions"):
+                await self._place_session(SessionId(bytes(key[0])))  # type: ignore[arg-type]
+            self.on_placed()
+            await self._wanted.wait()
+
+    async def _place_session(self, session: SessionId) -> None:
+        kept = await load_one(self._store, session)
+        if kept is not None:
+            for chunk in kept.chunks:
+                if chunk.file not in self._placements:
+                    await self.place(session, kept.opening.key_generation, chunk.file)
+
+    async def place(self, session: SessionId, generation: int, file: Digest) -> Placement | None:
+        """Commit to the replicas of a sealed file of a session, and have them placed; None when the file is not here."""
+        secret = self._secret(generation, session)
+        calendar, now = self._calendar, self._host.clock.now()
+        slot = calendar.slot(now)
+
+        def read() -> tuple[int, tuple[Digest, ...]]:
+            sealed = self._chunks.read(file)
+            return len(sealed), roots(sealed, secret, file)
+
+        try:
+            size, found = await trio.to_thread.run_sync(read)
+        except KeyError:
+            return None
+        seed = interim_seed(self._network, slot + 2)
+        placement = Placement(session, generation, file, size, slot, seed, found)
+        await self._store.commit([Put(TABLE, (file,), pack(placement), ABSENT)])
+        self._placements[file] = placement
+        self._host.tell(placement.order())
+        return placement
+
+    def _secret(self, generation: int, session: SessionId) -> bytes:
+        return replica_secret(self._secrets.session_secret(generation, session), session)
+
+    def encoded(self, chunk: Digest, j: int) -> Readable | None:
+        """Replica j of a chunk of ours, encoded as it is read."""
+        placement = self._placements.get(chunk)
+        if placement is None or not self._chunks.has(chunk):
+            return None
+        key = replica_key(self._secret(placement.generation, placement.session), chunk, j)
+        path = self._chunks.path(chunk)
+
+        def part(offset: int, most: int) -> bytes:
+            start = offset - offset % BLOCK
+            with path.open("rb", buffering=0) as file:
+                file.seek(start)
+                return encode(file.read(most + offset - start), key, start)[offset - start :]
+
+        async def read(offset: int, most: int) -> bytes:
+            return await trio.to_thread.run_sync(part, offset, most)
+
+        return Readable(placement.size, read)
+
+
+def progress(replication: Replication, kept: Kept) -> tuple[int, int]:
+    """Of a session's chunks, how many have R holders, and how many there are."""
+    files = [chunk.file for chunk in kept.chunks]
+    return sum(replication.copies(file) >= REPLICAS for file in files), len(files)

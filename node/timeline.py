@@ -1,0 +1,41 @@
+"""Slots, HOURs and ERAs of a network: what a moment is called there. Source: CONSENSUS §1."""
+
+from dataclasses import dataclass
+
+from consensus.ids import Digest, Millis, Network
+from consensus.signing import digest
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The calendar of a network, from its genesis on."""
+
+    began: Millis
+    slot_ms: int
+    hour_slots: int
+    era_hours: int
+
+    @property
+    def hour_ms(self) -> int:
+        """How long an HOUR is."""
+        return self.slot_ms * self.hour_slots
+
+    def slot(self, now: Millis) -> int:
+        """The slot of a moment; 0 before the genesis."""
+        return max(0, now - self.began) // self.slot_ms
+
+    def hour(self, now: Millis) -> int:
+        """The HOUR of a moment."""
+        return self.slot(now) // self.hour_slots
+
+    def starts(self, hour: int) -> Millis:
+        """When an HOUR begins."""
+        return Millis(self.began + hour * self.hour_ms)
+
+
+def interim_seed(network: Network, slot: int) -> Digest:
+    """The seed of a slot as long as there is no chain to draw it: the same for everybody, and known in advance.
+
+    So an owner could seal a chunk again and again until its placement suits it. The chain's seeds end that.
+    """
+    return digest("interim seed", network, slot.to_bytes(8, "big"))
