@@ -154,6 +154,13 @@ def _running(add: _Add) -> None:
     made = add("run", "take part in the network that this home has joined, until it is stopped", "running:run")
     made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(info)")
     made.add_argument("--log-json", action="store_true", help="log as JSON, a line each")
+    made = add("devnet", "a network of real daemons on this machine, until Ctrl-C", "devnets:run")
+    made.add_argument("--nodes", type=int, default=5, metavar="N", help="how many, 2 to 50 (5)")
+    made.add_argument("--transport", choices=("tor", "loopback"), default="tor", help="a private Tor network (tor)")
+    made.add_argument(
+        "--dir", metavar="DIR", help="keep the homes here, or take up those that are (a folder that is removed)"
+    )
+    made.add_argument("--once", action="store_true", help="stop as soon as all are connected")
     add("status", "what the running node does, on one screen", "asking:status")
     made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")
     made.add_argument("session", metavar="SESSION", nargs="?", help="fetch the chunks of this session too")

@@ -27,6 +27,17 @@ class Console:
         if self.as_json:
             print(json.dumps(facts, default=_plain, ensure_ascii=False), file=self.out, flush=True)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether people look at a terminal that can be drawn over."""
+        return not self.as_json and self.out.isatty()
+
+    def redraw(self, lines: Sequence[str], over: int) -> int:
+        """Draw these lines over so many that were drawn before; how many there are now."""
+        up = f"\x1b[{over}A" if over else ""
+        print(up + "".join([f"\x1b[2K{line}\n" for line in lines]), end="", file=self.out, flush=True)
+        return len(lines)
+
     def warn(self, sentence: str) -> None:
         """A line on stderr, whatever the form of the output."""
         print(sentence, file=self.err, flush=True)

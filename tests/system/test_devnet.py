@@ -1,0 +1,123 @@
+"""Real daemons over loopback and over a private Tor network: a recording that outlives its machine, and daemons that stop."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.control.client import NoDaemon, ask
+from node.devnet import Devnet, devnet
+from node.exits import Ended
+from node.network import Carrier
+from pipeline.child import child
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: sockets have names of 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="dn-") as name:
+        yield Path(name)
+
+
+async def typed(home: Path, *words: str, expected: int = 0) -> dict[str, Any]:
+    """What a command of a home answers."""
+    command = [sys.executable, "-P", "-m", "node", *words, "--home", str(home), "--json"]
+    done = await trio.to_thread.run_sync(partial(subprocess.run, command, capture_output=True, text=True, check=False))
+    assert done.returncode == expected, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+async def until(home: Path, holds: Callable[[dict[str, Any]], bool], *, seconds: float = 90) -> dict[str, Any]:
+    """A daemon's status as soon as it is so; generously, for machines that do other things as well."""
+    with trio.fail_after(3 * seconds):
+        while True:
+            try:
+                facts = await trio.to_thread.run_sync(ask, home, "status")
+            except (NoDaemon, Ended):
+                facts = None
+            if facts is not None and holds(facts):
+                return facts
+            await trio.sleep(0.3)
+
+
+async def connected(net: Devnet) -> None:
+    with trio.fail_after(270):
+        while net.connected_s is None:
+            await net.look()
+            await trio.sleep(0.3)
+
+
+@pytest.mark.parametrize("carrier", [Carrier.LOOPBACK, Carrier.TOR], ids=lambda one: one.name.lower())
+async def test_a_recording_is_played_from_the_others_after_its_machine_is_lost(folder: Path, carrier: Carrier) -> None:
+    source = folder / "input"
+    source.write_bytes(os.urandom(9_000_000))
+    async with devnet(folder / "net", 5, carrier) as net:
+        await connected(net)
+        lost = net.nodes[1]
+        home = lost.home.path
+        made = await typed(home, "record", "--input", str(source), "--chunk-bytes", "2000000:4000000")
+        await until(home, lambda facts: facts["sessions_replicated"] == 1)
+
+        # The machine is gone, but for the exported keys and what joins the network.
+        lost.running.signal(signal.SIGKILL)
+        await lost.running.wait()
+        (folder / "phrase").write_text("correct horse battery\n")
+        phrase = ("--passphrase-file", str(folder / "phrase"))
+        await typed(home, "keys", "export", "--out", str(folder / "keys"), *phrase)
+        kept = {
+            name: (home / name).read_bytes() for name in ("network", "config.toml", "torrc") if (home / name).exists()
+        }
+        shutil.rmtree(home)
+        await typed(home, "keys", "import", str(folder / "keys"), *phrase)
+        for name, data in kept.items():
+            (home / name).write_bytes(data)
+
+        command = [sys.executable, "-P", "-m", "node", "run", "--home", str(home), *phrase]
+        async with child(command, ending=signal.SIGTERM):
+            await until(home, lambda facts: facts["sessions"] == 1)
+            assert (await typed(home, "verify", made["session"], expected=1))["faults"], "its chunks are not here yet"
+            assert (await typed(home, "restore", "--all"))["chunks"] >= made["chunks"]
+            verdict = await typed(home, "verify", made["session"], "--signer", made["signer"], "--require", "signer")
+            assert (verdict["valid"], verdict["root"]) == (True, made["root"])
+            await typed(home, "play", made["session"], "--out", str(folder / "back"), *phrase)
+            assert (folder / "back").read_bytes() == source.read_bytes()
+
+
+async def test_a_daemon_stops_when_it_is_told_and_leaves_nothing_behind(folder: Path) -> None:
+    async with devnet(folder, 2, Carrier.LOOPBACK) as net:
+        await connected(net)
+        one = net.nodes[0]
+        assert (one.home.path / "control").exists()
+        with trio.fail_after(15):  # it promises 5 s
+            one.running.signal(signal.SIGTERM)
+            assert await one.running.wait() == 0
+        assert not (one.home.path / "control").exists()
+        said = await typed(one.home.path, "status", expected=3)
+        assert "lucid-node run" in said["error"]
+
+
+async def test_a_home_has_one_daemon(folder: Path) -> None:
+    async with devnet(folder, 2, Carrier.LOOPBACK) as net:
+        await connected(net)
+        said = await typed(net.nodes[0].home.path, "run", expected=3)
+        assert "a home has one daemon" in said["error"]
+        await until(net.nodes[0].home.path, lambda facts: len(facts["peers"]) == 1)
+
+
+async def test_a_home_that_joined_no_network_is_told_how(folder: Path) -> None:
+    await typed(folder / "home", "init", "--insecure-plaintext-keys")
+    said = await typed(folder / "home", "run", expected=2)
+    assert "network join" in said["error"]
