@@ -119,8 +119,8 @@ def parser() -> argparse.ArgumentParser:
     _inspecting(add)
     made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
     made.add_argument("--display", metavar=":N", help="the X display to check (DISPLAY)")
-    keys = commands.add_parser("keys", help="export or import the keys of a home", epilog=_EPILOG)
-    _keys(_adder(common, keys.add_subparsers(metavar="export|import", required=True)))
+    keys = commands.add_parser("keys", help="export, import, rotate or try the keys of a home", epilog=_EPILOG)
+    _keys(_adder(common, keys.add_subparsers(metavar="export|import|rotate|drill", required=True)))
     return whole
 
 
@@ -212,14 +212,18 @@ def _inspecting(add: _Add) -> None:
 
 
 def _keys(add: _Add) -> None:
-    made = add("export", "write the keys to a file under a passphrase", "setup:export_keys")
+    made = add("export", "write the keys to a file under a passphrase", "keyring:export_keys")
     made.add_argument("--out", metavar="FILE", required=True, help="the exported keys")
     made.add_argument("--export-passphrase-file", metavar="FILE", help="passphrase of the export, if not the vault's")
-    made = add("import", "make a home from exported keys", "setup:import_keys")
+    made = add("import", "make a home from exported keys", "keyring:import_keys")
     made.add_argument("file", metavar="FILE", help="the exported keys")
     made.add_argument(
         "--vault-passphrase-file", metavar="FILE", help="passphrase of the new vault, if not the export's"
     )
+    add("rotate", "record from now on under a new master key; what was recorded keeps its own", "keyring:rotate_keys")
+    made = add("drill", "try whether exported keys alone would open this home's recordings", "keyring:drill_keys")
+    made.add_argument("--from", dest="file", metavar="FILE", required=True, help="the exported keys")
+    made.add_argument("--export-passphrase-file", metavar="FILE", help="passphrase of the export, if not the vault's")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
     HOME/version      layout of this directory; a newer one than ours is refused, never guessed at
     HOME/config.toml  settings, commented; all errors in it are reported at once
     HOME/vault        keys (node/wallet/vault)
+    HOME/drill        what the last restore drill found (node/sessions/drill)
     HOME/network      the signed file of the network that this node has joined, if any (node/membership)
     HOME/store        records (LMDB)
     HOME/chunks       sealed chunks, content-addressed
@@ -113,6 +114,11 @@ class Home:
     def vault(self) -> Path:
         """The file with the keys."""
         return self.path / "vault"
+
+    @property
+    def drill(self) -> Path:
+        """The file with what the last restore drill found."""
+        return self.path / "drill"
 
     @property
     def network(self) -> Path:

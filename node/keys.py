@@ -42,24 +42,36 @@ def new_passphrase(option: str | None, purpose: str) -> bytes:
 
 def unlock(home: Home, option: str | None) -> Secrets:
     """The secrets of a home; raises Unavailable for a wrong passphrase, Usage when none can be had."""
+    return open_data(vault_bytes(home), option, str(home.vault))
+
+
+def vault_bytes(home: Home) -> bytes:
+    """A home's vault as it lies there; raises Unavailable."""
     try:
-        data = home.vault.read_bytes()
+        return home.vault.read_bytes()
     except FileNotFoundError:
         raise Unavailable(
             f"{home.path} has no key vault: `lucid-node init` makes one, `keys import` brings one back"
         ) from None
     except OSError as error:
         raise Unavailable(f"{home.vault} cannot be read ({error.strerror}): check its owner and permissions") from error
-    return open_data(data, option, str(home.vault))
 
 
 def open_data(data: bytes, option: str | None, what: str) -> Secrets:
     """The secrets in a vault's bytes; from now on this process leaves no core dump."""
+    return open_vault(data, passphrase_of(data, option, what))
+
+
+def passphrase_of(data: bytes, option: str | None, what: str) -> bytes | None:
+    """The passphrase that a vault's bytes need, None for those in the clear; from now on this process leaves no core dump.
+
+    Raises Usage when there is no way to get one.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not needs_passphrase(data):
-        return open_vault(data, None)
+        return None
     if name := passphrase_file(option):
-        return open_vault(data, from_file(name))
+        return from_file(name)
     if sys.stdin.isatty():
-        return open_vault(data, getpass.getpass(f"Passphrase of {what}: ").encode())
+        return getpass.getpass(f"Passphrase of {what}: ").encode()
     raise Usage(f"{what} is closed: give its passphrase in a file with --passphrase-file or LUCID_PASSPHRASE_FILE")

@@ -34,7 +34,8 @@ READ_BYTES_MAX = PLAIN_BYTES_MAX + OVERHEAD
 
 
 @contextlib.contextmanager
-def _reading(home: Home) -> Iterator[Reader]:
+def reading(home: Home) -> Iterator[Reader]:
+    """A home's records for reading, beside whoever writes them; raises Unavailable, Refuted for damaged ones."""
     home.check()
     with contextlib.ExitStack() as stack:
         try:
@@ -85,7 +86,7 @@ def list_sessions(_args: argparse.Namespace, home: Home, console: Console) -> in
     rows: list[dict[str, typing.Any]] = []
     home.check()
     if (home.store / "data.mdb").exists():
-        with _reading(home) as reader:
+        with reading(home) as reader:
             rows = [_row(_kept(reader, session)) for session in sessions(reader)]
     if rows:
         console.say(f"{'session':<14}{'started':<25}{'state':<13}{'chunks':>7}{'in':>11}{'sealed':>11}")
@@ -185,7 +186,7 @@ def _reader(files: ChunkFiles, progress: Progress) -> Read:
 
 
 def _verify_session(wanted: str, home: Home, console: Console) -> Verdict:
-    with _reading(home) as reader:
+    with reading(home) as reader:
         session = _which(reader, wanted)
         try:
             kept = _closed(reader, session)
@@ -314,7 +315,7 @@ def _unnamed(target: Path) -> tuple[int, str | None]:
 
 def export(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node export`: a proof bundle."""
-    with _reading(home) as reader:
+    with reading(home) as reader:
         kept = _closed(reader, _which(reader, args.session))
     manifest = kept.manifest
     assert manifest is not None
@@ -370,7 +371,7 @@ def play(args: argparse.Namespace, home: Home, console: Console) -> int:
     from pipeline.restore import Damaged, stream_bytes
 
     stream = Stream[args.stream.upper()]
-    with _reading(home) as reader:
+    with reading(home) as reader:
         kept = _closed(reader, _which(reader, args.session))
     opening, manifest, files = kept.opening, kept.manifest, ChunkFiles(home.chunks)
     assert manifest is not None
@@ -414,7 +415,7 @@ def _playable(kept: Kept, stream: Stream, plain: Iterator[bytes]) -> Iterable[by
 
 def scrub(_args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node scrub`: every sealed chunk read and compared with its name, and none missing."""
-    with _reading(home) as reader:
+    with reading(home) as reader:
         known = {Digest(bytes(key[0])): None for key, _ in reader.scan("files")}  # type: ignore[arg-type]
         owners = {
             chunk.file: f"{session.hex()[:12]} {chunk.name}"

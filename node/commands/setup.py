@@ -1,22 +1,28 @@
-"""init, keys and doctor: a home made, its keys brought out and in, and what this machine lacks."""
+"""init and doctor: a home made, and what this machine and this home lack."""
 
 import argparse
 import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from consensus.ids import Millis
+from node.commands.inspection import reading
+from node.commands.keyring import put, say_keys, told
 from node.commands.networks import check_file
 from node.config import Home, display
-from node.console import Console, size
-from node.exits import DONE, NO, Unavailable, Usage
-from node.keys import new_passphrase, open_data, unlock
+from node.console import Console, moment, size
+from node.exits import DONE, NO, Ended, Unavailable, Usage
+from node.keys import new_passphrase
 from node.membership import carrier_of, joined, keep
+from node.sessions.drill import last, mend
+from node.sessions.records import load, sessions
 from node.wallet.vault import Secrets, close
-from pipeline import durable
 
 QUOTA_GB_MAX: Final = 50
 """Offered at most, and a fifth of what is free."""
@@ -35,7 +41,7 @@ def init(args: argparse.Namespace, home: Home, console: Console) -> int:
     if network is not None:
         carrier_of(home, network[1])
         keep(home, network[0], first=not home.network.exists())
-    _put(home.vault, data)  # the last: a home counts as one from here on
+    put(home.vault, data)  # the last: a home counts as one from here on
     if phrase is None:
         console.warn("the keys stand in the clear: for tests only")
     console.say(f"Made {home.path}.")
@@ -44,18 +50,9 @@ def init(args: argparse.Namespace, home: Home, console: Console) -> int:
     if quota is not None:
         console.say(f"  disk      {quota} GB for your own chunks, {quota} GB for those of others (config.toml)")
     more: dict[str, object] = {"network": network[1].network if network else None, "quota_gb": quota}
-    _facts(home, secrets, console, more)
+    say_keys(home, secrets, console, more)
     console.say("Back the keys up now: `lucid-node keys export --out FILE`. Without them no recording can be played.")
     return DONE
-
-
-def _put(file: Path, data: bytes) -> None:
-    try:
-        durable.create(file, data)
-    except FileExistsError:
-        raise Usage(f"{file} exists already; nothing was changed") from None
-    except OSError as error:
-        raise Unavailable(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _quota(args: argparse.Namespace, home: Home, console: Console) -> int | None:
@@ -77,52 +74,18 @@ def _free_bytes(home: Home) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _facts(home: Home, secrets: Secrets, console: Console, more: dict[str, object] | None = None) -> None:
-    identity, address = secrets.identity.public, secrets.address
-    console.say(f"  identity  {identity.hex()}")
-    console.say(f"  account   0x{address.hex()}")
-    facts = {"home": str(home.path), "identity": identity, "account": address, "generations": len(secrets.masters)}
-    console.result(facts | (more or {}))
-
-
-def export_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
-    """Write the keys to a file under a passphrase of its own."""
-    home.check()
-    secrets = unlock(home, args.passphrase_file)
-    phrase = new_passphrase(args.export_passphrase_file or args.passphrase_file, "the exported keys")
-    _put(Path(args.out), close(secrets, phrase))
-    console.say(f"Exported the keys to {args.out}. Try them: `lucid-node --home NEW keys import {args.out}`.")
-    _facts(home, secrets, console)
-    return DONE
-
-
-def import_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
-    """Make a home from exported keys."""
-    try:
-        data = Path(args.file).read_bytes()
-    except OSError as error:
-        raise Unavailable(f"{args.file} cannot be read: {error.strerror}") from error
-    if home.vault.exists():
-        raise Usage(f"{home.path} has keys already; choose another home with --home, nothing was changed")
-    secrets = open_data(data, args.passphrase_file, args.file)
-    phrase = new_passphrase(args.vault_passphrase_file or args.passphrase_file, "the key vault")
-    sealed = close(secrets, phrase)
-    home.create()
-    _put(home.vault, sealed)
-    console.say(f"Imported the keys into {home.path}.")
-    _facts(home, secrets, console)
-    return DONE
-
-
 def doctor(args: argparse.Namespace, home: Home, console: Console) -> int:
     """Check what this machine and this home need; exit 1 when something is wrong, each with a mend."""
     checks: list[tuple[str, str | None]] = []
     for name, find in _CHECKS.items():
         checks.append((name, find(home, args)))
-    for name, mend in checks:
-        console.say(f"  {'ok  ' if mend is None else 'MEND'}  {name}" + ("" if mend is None else f": {mend}"))
-    wrong = [{"check": name, "mend": mend} for name, mend in checks if mend is not None]
-    console.result({"ok": not wrong, "findings": wrong, "checked": [name for name, _ in checks]})
+    for name, wanted in checks:
+        console.say(f"  {'ok  ' if wanted is None else 'MEND'}  {name}" + ("" if wanted is None else f": {wanted}"))
+    tried = last(home.drill)
+    if tried is not None:
+        console.say(f"  The keys were last drilled at {moment(tried.at)}, from {tried.file}.")
+    wrong = [{"check": name, "mend": wanted} for name, wanted in checks if wanted is not None]
+    console.result({"ok": not wrong, "findings": wrong, "checked": [name for name, _ in checks], "drill": told(tried)})
     return NO if wrong else DONE
 
 
@@ -140,6 +103,17 @@ def _vault(home: Home, _args: argparse.Namespace) -> str | None:
     if not home.vault.exists():
         return "there is no key vault: `lucid-node init` makes one"
     return f"others can read it: chmod 600 {home.vault}" if home.vault.stat().st_mode & 0o077 else None
+
+
+def _drilled(home: Home, _args: argparse.Namespace) -> str | None:
+    if not (home.store / "data.mdb").exists():
+        return None
+    try:
+        with reading(home) as reader:
+            used = [kept.opening.key_generation for kept in map(partial(load, reader), sessions(reader)) if kept]
+    except Ended as error:
+        return str(error)
+    return mend(last(home.drill), used, Millis(time.time_ns() // 1_000_000))
 
 
 def _disk(home: Home, _args: argparse.Namespace) -> str | None:
@@ -219,6 +193,7 @@ _CHECKS: dict[str, Callable[[Home, argparse.Namespace], str | None]] = {
     "Python": _python,
     "home and settings": _home,
     "key vault": _vault,
+    "restore drill": _drilled,
     "network": _network,
     "disk": _disk,
     "clock": _clock,
