@@ -2,7 +2,9 @@
 
 Not all at once: some twenty publications side by side make tor distrust its guards ("failing an extremely large amount of
 circuits") and nothing is published for minutes; ten at a time publish fifty onions in eleven seconds. Not after the first
-upload: a third of the dials that follow it ask another directory, and find nothing.
+upload: a third of the dials that follow it ask another directory, and find nothing. Nor after the fourth: an onion has two
+descriptors, of this period and a neighbour, and uploads of both come in any order. tor announces all uploads of a descriptor
+before the first is answered, so it waits for an answer to each.
 """
 
 from collections.abc import Mapping
@@ -35,18 +37,20 @@ async def publish(control: TorControl, service: OnionService, limits: TorLimits,
     readers = (*service.readers, reader) if service.readers and reader else service.readers
     async with control.events("HS_DESC") as events:
         await _add(control, onion, service, readers)
-        uploads, why = 0, "no directory answered"
+        uploads, pending, why = 0, 0, "no directory answered"
         with trio.move_on_after(limits.publish_s) as patience:
             async for event in events:
                 match event.words[:2]:
+                    case ["UPLOAD", about] if about == onion:
+                        pending += 1
                     case ["UPLOADED", about] if about == onion:
-                        uploads += 1
+                        uploads, pending = uploads + 1, pending - 1
                         patience.deadline = min(patience.deadline, trio.current_time() + limits.settle_s)
                     case ["FAILED", about] if about == onion:
-                        why = _reason(event)
+                        why, pending = _reason(event), pending - 1
                     case _:
                         continue
-                if uploads >= limits.uploads:
+                if uploads >= limits.uploads and pending <= 0:
                     return onion
             raise TorClosed(await control.wait_closed())
     if uploads:

@@ -153,7 +153,7 @@ class TorLimits:
 
     allow_outdated: bool = False
     dial_s: float = 45.0
-    uploads: int = 4  # directories that took the descriptor: after one alone, a third of first dials found nothing
+    uploads: int = 4  # at least, and none that is not answered: after one alone, a third of first dials found nothing
     settle_s: float = 10.0  # after the first upload, if there are no more
     publish_s: float = 120.0  # then it is published anew
     publications: int = 10  # at a time: some twenty wedge a tor

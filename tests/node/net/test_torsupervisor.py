@@ -202,6 +202,29 @@ async def test_one_upload_is_enough_after_a_while_and_none_is_told_and_tried_aga
         assert 7 <= trio.current_time() - before < 8
 
 
+async def test_an_onion_is_served_when_each_upload_is_answered(autojump_clock: trio.testing.MockClock) -> None:
+    seed = secrets.token_bytes(32)
+    begun, done, failed = (
+        f"650 HS_DESC {what} {onion_of(seed)} UNKNOWN $A~a{more}\r\n".encode() for what, more in WORDS
+    )
+
+    def silent(script: Script) -> None:
+        script.uploads = 0
+
+    async with scripted([seed], TorLimits(settle_s=50), silent) as (tor, fake, _), trio.open_nursery() as nursery:
+        nursery.start_soon(tor.serve, OnionService(seed, {80: NOWHERE}))
+        await trio.sleep(1)
+        await fake.say(6 * begun + 4 * done + failed)
+        await trio.sleep(1)
+        assert tor.status().onions == ()  # the sixth could be the one that matters
+        await fake.say(done)
+        await trio.sleep(1)
+        assert tor.status().onions == (onion_of(seed),)
+
+
+WORDS = (("UPLOAD", " id HSDIR_INDEX=00"), ("UPLOADED", ""), ("FAILED", " REASON=UPLOAD_REJECTED"))
+
+
 async def test_an_onion_out_of_reach_is_published_anew_and_then_tor_is_begun_anew(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
