@@ -153,6 +153,7 @@ class TorLimits:
 
     allow_outdated: bool = False
     dial_s: float = 45.0
+    slow_s: float = 10.0  # a dial that takes longer is raced by another, with the peer's descriptor renewed
     uploads: int = 4  # at least, and none that is not answered: after one alone, a third of first dials found nothing
     settle_s: float = 10.0  # after the first upload, if there are no more
     publish_s: float = 120.0  # then it is published anew

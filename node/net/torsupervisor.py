@@ -7,8 +7,6 @@ and an onion can be unreachable while tor believes it published, so we dial our 
 tor's belief in its circuits decides nothing here: it builds none until somebody dials, and who waits for it waits for ever.
 """
 
-import secrets
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
@@ -20,7 +18,6 @@ from node.net.externaltor import ExternalTor
 from node.net.nursery import bare_nursery
 from node.net.onion import Onion, onion_of
 from node.net.serving import OurOnions, OutOfReach
-from node.net.socks import DialFailed, dial_onion
 from node.net.tor import (
     ExternalOnion,
     LatestStatus,
@@ -34,6 +31,7 @@ from node.net.tor import (
     ensure_version,
 )
 from node.net.torcontrol import TorClosed, TorControl, TorRefusal, TorSilent, TorUnreachable, open_control
+from node.net.tordials import OnionDials
 from node.net.torprocess import NoTorProcess, TorProcess
 from node.net.torwire import NotTor, TorEvent
 
@@ -52,14 +50,13 @@ class SupervisedTor:
         self._private = bool(mode.network) if isinstance(mode, ManagedTor) else mode.private
         if isinstance(mode, SystemTor):
             self._control_at: Endpoint = mode.control
-            self._socks: Endpoint = mode.socks
+            socks: Endpoint = mode.socks
         else:
             assert process is not None
-            self._control_at, self._socks = process.control, process.socks
-        self._label = secrets.token_hex(4)
-        self._ours = OurOnions(limits, self._dial, self._judge)
+            self._control_at, socks = process.control, process.socks
+        self._dials = OnionDials(socks, limits, self._fetch)
+        self._ours = OurOnions(limits, self._dials.dial_once, self._judge)
         self._secrets: dict[Onion, bytes] = {}
-        self._fetched: OrderedDict[Onion, float] = OrderedDict()
         self._session: tuple[TorControl, trio.Nursery] | None = None
         self._wrong: dict[str, str] = {}
         self._status = LatestStatus(TorStatus(TorState.DOWN, "tor was not started yet"))
@@ -74,12 +71,7 @@ class SupervisedTor:
 
     async def dial(self, onion: Onion, port: int, isolation: str) -> trio.abc.Stream:
         """See node.net.tor."""
-        try:
-            return await self._dial(onion, port, isolation)
-        except DialFailed as failed:
-            if failed.retry:
-                await self._renew(onion)
-            raise
+        return await self._dials.dial(onion, port, isolation)
 
     async def serve(self, service: OnionService) -> Onion:
         """See node.net.tor."""
@@ -116,6 +108,11 @@ class SupervisedTor:
     async def changed(self, since: TorStatus) -> TorStatus:
         """See node.net.tor."""
         return await self._status.other_than(since)
+
+    async def _fetch(self, onion: Onion) -> None:
+        if self._session is not None:
+            with suppress(*LOST), trio.move_on_after(self._limits.answer_s):
+                await self._session[0].fetch_descriptor(onion)
 
     # --- sessions
 
@@ -220,23 +217,6 @@ class SupervisedTor:
             if self._process is not None and silences >= self._limits.silences:
                 self._process.kill()
                 raise TorSilent("tor was frozen and has been killed, to be started again")
-
-    # --- dialling
-
-    async def _dial(self, onion: Onion, port: int, isolation: str) -> trio.SocketStream:
-        return await dial_onion(self._socks, onion, port, f"{self._label} {isolation}", deadline_s=self._limits.dial_s)
-
-    async def _renew(self, onion: Onion) -> None:
-        """Has tor fetch an onion's descriptor after a failure: what it remembers may be of before the peer's tor restarted."""
-        now = trio.current_time()
-        if self._session is None or now - self._fetched.get(onion, -self._limits.fetch_s) < self._limits.fetch_s:
-            return
-        self._fetched[onion] = now
-        self._fetched.move_to_end(onion)
-        if len(self._fetched) > self._limits.fetched_most:
-            self._fetched.popitem(last=False)
-        with suppress(*LOST), trio.move_on_after(self._limits.answer_s):
-            await self._session[0].fetch_descriptor(onion)
 
     # --- how it is
 

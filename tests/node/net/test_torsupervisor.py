@@ -3,8 +3,8 @@
 import base64
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -259,6 +259,66 @@ async def test_a_failed_dial_renews_the_peers_descriptor_and_not_all_the_time(
         with pytest.raises(DialFailed):
             await tor.dial(peers[0], 80, "a")
         assert sent(fake, "HSFETCH") == 3
+
+
+@asynccontextmanager
+async def socks_at(path: Path, answers: Sequence[bytes | None]) -> AsyncIterator[list[bytes]]:
+    """A SOCKS port that gives each connection the next answer, None being silence; yields the isolations it was asked for."""
+    asked: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(3)
+            await stream.send_all(b"\x05\x02")
+            data = bytes(await stream.receive_some(1000))
+            user = data[1]
+            asked.append(data[3 + user : 3 + user + data[2 + user]])
+            answer = answers[len(asked) - 1]
+            if answer is not None:
+                await stream.send_all(b"\x01\x00\x05" + answer + b"\x00\x01" + bytes(6) + b"hello")
+            with suppress(trio.BrokenResourceError):  # "hello" was left unread
+                await stream.receive_some(1)
+
+    with trio.socket.socket(trio.socket.AF_UNIX) as listening:
+        await listening.bind(str(path))
+        listening.listen(8)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, serve, [trio.SocketListener(listening)])
+            yield asked
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_slow_dial_is_raced_by_another_with_the_descriptor_renewed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    peer = onion_of(secrets.token_bytes(32))
+    async with scripted([], TorLimits(slow_s=10, dial_s=45, fetch_s=30)) as (tor, fake, _):
+        await until(tor, lambda status: status.state is TorState.UP)
+        async with socks_at(fake.control.with_name("no socks"), [None, b"\x00", None, b"\xf2", None]) as asked:
+            started = trio.current_time()
+            async with await tor.dial(peer, 80, "a") as stream:
+                assert await stream.receive_some(5) == b"hello"
+            assert trio.current_time() - started == 10
+            assert sent(fake, "HSFETCH") == 1
+            assert asked[0] + b" again" == asked[1]  # circuits of its own, and the peer's all the same
+            started = trio.current_time()
+            with pytest.raises(DialFailed, match="introduction"):  # the second's answer, which is the first to come
+                await tor.dial(peer, 80, "a")
+            assert trio.current_time() - started == 45
+            with trio.move_on_after(5):
+                await tor.dial(peer, 80, "a")
+            assert len(asked) == 5
+
+
+async def test_an_answer_in_time_is_raced_by_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    peer = onion_of(secrets.token_bytes(32))
+    async with scripted([]) as (tor, fake, _):
+        await until(tor, lambda status: status.state is TorState.UP)
+        async with socks_at(fake.control.with_name("no socks"), [b"\x00", b"\xf4"]) as asked:
+            await (await tor.dial(peer, 80, "a")).aclose()
+            with pytest.raises(DialFailed) as failed:
+                await tor.dial(peer, 80, "a")
+            assert (failed.value.code, len(asked), sent(fake, "HSFETCH")) == (0xF4, 2, 0)
 
 
 async def test_an_onion_withdrawn_while_it_is_published_lets_go_who_waits_and_stays_away(
