@@ -29,7 +29,8 @@ _TYPE_BYTES: Final = len(PING_FRAME)  # the field that each frame begins with
 @lru_cache(maxsize=1 << 14)
 def _spelled(node: NodeId, addresses: tuple[bytes, ...]) -> bytes:
     """The field of a frame that names a node among those closer."""
-    return encode_kad(KadMessage(KadType.PING, closer=(KadPeer(peer_id(node), addresses),)))[_TYPE_BYTES:]
+    named = KadPeer(peer_id(node), addresses[:ADDRESSES_MAX])
+    return encode_kad(KadMessage(KadType.PING, closer=(named,)))[_TYPE_BYTES:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +155,6 @@ class Answers:
             nodes.remove(asker)
         else:
             del nodes[self._k :]
-        return b"".join([_spelled(node, tuple(locate(node)[:ADDRESSES_MAX])) for node in nodes])
+        return b"".join(
+            [_spelled(node, where if type(where := locate(node)) is tuple else tuple(where)) for node in nodes]
+        )

@@ -94,8 +94,8 @@ class LazyPush:
             return out
         seen, promises, due = self._seen.ids, self._promises, Millis(now + limits.followup_ms)
         wanted: list[bytes] = []
-        for message_id in [each for topic, ids in told if topic in topics for each in ids]:
-            if message_id in seen or len(message_id) != _ID_BYTES:
+        for message_id in [each for topic, ids in told if topic in topics for each in ids if each not in seen]:
+            if len(message_id) != _ID_BYTES:
                 continue
             asked = promises.get(message_id)
             if asked is not None and (peer in asked or len(asked) >= limits.asks_max):

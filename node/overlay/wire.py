@@ -270,7 +270,12 @@ def decode_message(raw: bytes, limits: RpcLimits = RPC_LIMITS) -> Message:
 
 def signed_bytes(message: Message) -> bytes:
     """What the author signed: "libp2p-pubsub:" ‖ the message marshalled anew without signature and key."""
-    parsed = _MESSAGE.FromString(message.raw)
+    return _signed(message.raw)
+
+
+@lru_cache(maxsize=1 << 7)
+def _signed(raw: bytes) -> bytes:
+    parsed = _MESSAGE.FromString(raw)
     parsed.ClearField("signature")
     parsed.ClearField("key")
     return _SIGNED_PREFIX + bytes(parsed.SerializeToString())
@@ -304,7 +309,25 @@ def sign_message(author: NodeId, seqno: int, topic: str, data: bytes, sign: Call
 
 
 def decode_rpc(frame: bytes, limits: RpcLimits = RPC_LIMITS) -> Rpc:
-    """The gossip frame in bytes, every message in it decoded; raises Malformed."""
+    """The gossip frame in bytes, every message in it decoded; raises Malformed.
+
+    Short frames that were met lately are not decoded again: a message comes from several peers in the same bytes.
+    """
+    if limits is RPC_LIMITS and len(frame) <= _SHORT_BYTES:
+        return _short_rpc(frame)
+    return _whole_rpc(frame, limits)
+
+
+_SHORT_BYTES: Final = 1024
+
+
+@lru_cache(maxsize=1 << 11)
+def _short_rpc(frame: bytes) -> Rpc:
+    """The frame decoded; the 2,048 short ones met last are kept, 8 MB at most."""
+    return _whole_rpc(frame, RPC_LIMITS)
+
+
+def _whole_rpc(frame: bytes, limits: RpcLimits) -> Rpc:
     parsed = _parse(_RPC, frame, limits.frame_bytes_max)
     publish = _counted("messages", parsed.publish, limits.messages_max)
     subscriptions = _counted("subscriptions", parsed.subscriptions, limits.topics_max)
