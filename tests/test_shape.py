@@ -35,7 +35,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
     "lmdb": ("node/store/",),
-    "google": ("node/overlay/wire.py",),
+    "google": ("node/overlay/wire.py", "node/overlay/protobufs.py"),
     "libp2p": ("node/net/secure.py",),
     "multiaddr": ("node/net/secure.py",),
     "matplotlib": ("netsim/figures.py",),

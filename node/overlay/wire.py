@@ -19,11 +19,11 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from consensus.encoding import Malformed
 from consensus.ids import NodeId
+from node.overlay.protobufs import KAD, KAD_PEER, MESSAGE, RPC
 
 SEQNO_BYTES: Final = 8
 SIGNATURE_BYTES: Final = 64
@@ -175,48 +175,6 @@ def node_id(peer: bytes) -> NodeId:
     return NodeId(peer[len(_ID_HEAD) :])
 
 
-def _schema() -> Callable[[str], Any]:
-    """Message classes by name, from descriptors written out here; no generated file, and a pool of our own."""
-    field = descriptor_pb2.FieldDescriptorProto
-    kinds = {"bytes": field.TYPE_BYTES, "bool": field.TYPE_BOOL, "u64": field.TYPE_UINT64, "i32": field.TYPE_INT32}
-    file = descriptor_pb2.FileDescriptorProto(name="lucid/libp2p.proto", package="lucid.libp2p", syntax="proto2")
-    for name, fields in {
-        # `publish` and the strings are declared as bytes: the same on the wire.
-        "Subscription": "1 bool subscribe, 2 bytes topic",
-        "Message": "1 bytes from, 2 bytes data, 3 bytes seqno, 4 bytes topic, 5 bytes signature, 6 bytes key",
-        "Ihave": "1 bytes topic, 2* bytes ids",
-        "Iwant": "1* bytes ids",
-        "Graft": "1 bytes topic",
-        "PeerInfo": "1 bytes id, 2 bytes record",
-        "Prune": "1 bytes topic, 2* PeerInfo peers, 3 u64 backoff",
-        "Control": "1* Ihave ihave, 2* Iwant iwant, 3* Graft graft, 4* Prune prune",
-        "Rpc": "1* Subscription subscriptions, 2* bytes publish, 3 Control control",
-        "KadRecord": "1 bytes key, 2 bytes value, 5 bytes time",
-        "KadPeer": "1 bytes id, 2* bytes addresses, 3 i32 connection",
-        # enums are declared as int32, so that a value beyond them is seen and refused
-        "Kad": "1 i32 type, 2 bytes key, 3 KadRecord record, 8* KadPeer closer, 9* KadPeer providers",
-    }.items():
-        entry = file.message_type.add(name=name)
-        for spec in fields.split(", "):
-            number, kind, label = spec.split(" ")
-            repeated = number.endswith("*")
-            entry.field.add(
-                name=label,
-                number=int(number.rstrip("*")),
-                label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
-                type=kinds.get(kind, field.TYPE_MESSAGE),
-                type_name=None if kind in kinds else f".lucid.libp2p.{kind}",
-            )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"lucid.libp2p.{name}"))
-
-
-_class: Final = _schema()
-_RPC: Final = _class("Rpc")
-_MESSAGE: Final = _class("Message")
-_KAD: Final = _class("Kad")
-_KAD_PEER: Final = _class("KadPeer")
 _NOTHING: Final[tuple[Any, ...]] = ()
 
 
@@ -256,7 +214,7 @@ def decode_message(raw: bytes, limits: RpcLimits = RPC_LIMITS) -> Message:
     That is an author whose Ed25519 key is in its peer id, eight bytes of seqno, a topic, 64 bytes of signature, and no
     key but the author's.
     """
-    parsed = _parse(_MESSAGE, raw, limits.frame_bytes_max)
+    parsed = _parse(MESSAGE, raw, limits.frame_bytes_max)
     sender = getattr(parsed, "from")
     seqno, signature, key = parsed.seqno, parsed.signature, parsed.key
     author = node_id(sender)
@@ -275,7 +233,7 @@ def signed_bytes(message: Message) -> bytes:
 
 @lru_cache(maxsize=1 << 7)
 def _signed(raw: bytes) -> bytes:
-    parsed = _MESSAGE.FromString(raw)
+    parsed = MESSAGE.FromString(raw)
     parsed.ClearField("signature")
     parsed.ClearField("key")
     return _SIGNED_PREFIX + bytes(parsed.SerializeToString())
@@ -302,7 +260,7 @@ def sign_message(author: NodeId, seqno: int, topic: str, data: bytes, sign: Call
     name = topic.encode(errors="surrogatepass")
     _topic(name, RPC_LIMITS.topic_bytes_max)
     _capped("data", data, RPC_LIMITS.data_bytes_max)
-    body = _MESSAGE(**{"from": sender, "data": data, "seqno": number, "topic": name}).SerializeToString()
+    body = MESSAGE(**{"from": sender, "data": data, "seqno": number, "topic": name}).SerializeToString()
     signature = sign(_SIGNED_PREFIX + body)
     raw = body + _SIGNATURE_HEAD + signature
     return Message(sender + number, author, topic, data, signature, raw)
@@ -328,7 +286,7 @@ def _short_rpc(frame: bytes) -> Rpc:
 
 
 def _whole_rpc(frame: bytes, limits: RpcLimits) -> Rpc:
-    parsed = _parse(_RPC, frame, limits.frame_bytes_max)
+    parsed = _parse(RPC, frame, limits.frame_bytes_max)
     publish = _counted("messages", parsed.publish, limits.messages_max)
     subscriptions = _counted("subscriptions", parsed.subscriptions, limits.topics_max)
     messages = tuple([decode_message(raw, limits) for raw in publish]) if publish else _NOTHING
@@ -396,7 +354,7 @@ def _varint(value: int) -> bytes:
 
 def encode_rpc(rpc: Rpc, limits: RpcLimits = RPC_LIMITS) -> bytes:
     """The frame of a gossip RPC, messages spliced in as they are; raises Malformed if the frame is too long."""
-    out = _RPC(publish=[message.raw for message in rpc.publish])
+    out = RPC(publish=[message.raw for message in rpc.publish])
     for subscribe, topic in rpc.subscriptions:
         out.subscriptions.add(subscribe=subscribe, topic=topic.encode())
     for topic, ids in rpc.ihave:
@@ -416,7 +374,7 @@ def decode_kad(frame: bytes, limits: KadLimits = KAD_LIMITS) -> KadMessage:
     """The DHT frame in bytes; raises Malformed."""
     if limits is KAD_LIMITS and (usual := _usual_kad(frame)) is not None:
         return usual
-    parsed = _parse(_KAD, frame, limits.frame_bytes_max)
+    parsed = _parse(KAD, frame, limits.frame_bytes_max)
     kind = parsed.type
     if not 0 <= kind <= KadType.PING:
         raise Malformed(f"no DHT message has type {kind}")
@@ -463,7 +421,7 @@ _new: Final = tuple.__new__  # a NamedTuple's own constructor takes twice as lon
 @lru_cache(maxsize=1 << 14)
 def _short_peer(raw: bytes) -> KadPeer:
     """The peer in bytes, fewer than 128; the 16,384 met last are kept, 8 MB at most."""
-    return _decode_peer(_KAD_PEER.FromString(raw), KAD_LIMITS)
+    return _decode_peer(KAD_PEER.FromString(raw), KAD_LIMITS)
 
 
 _KINDS: Final = tuple(KadType)
@@ -500,7 +458,7 @@ def encode_kad(message: KadMessage, limits: KadLimits = KAD_LIMITS) -> bytes:
     An empty key and a connection of 0 are left out, as proto3 does; the type never is, since js-libp2p tells its messages
     apart by it.
     """
-    out = _KAD(type=message.type)
+    out = KAD(type=message.type)
     if message.key:
         out.key = message.key
     if message.record is not None:
