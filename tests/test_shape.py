@@ -40,6 +40,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "multiaddr": ("node/net/secure.py",),
     "matplotlib": ("netsim/figures.py",),
     "segno": ("node/qr.py",),
+    "pycrdt": ("node/store/index.py",),
 }
 ENVIRONMENT: Final = (
     "node/config.py",

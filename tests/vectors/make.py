@@ -52,6 +52,7 @@ from pipeline.seal import SessionKeys, seal_into
 from pipeline.sealed import OVERHEAD
 from pipeline.stream import Stream
 from tests.vectors.beacon import beacon_v1
+from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.stored import FOLDER
 
@@ -293,6 +294,7 @@ def network_v1() -> dict[str, Any]:
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
     "hkdf": hkdf_blake2b,
+    "index_v1": index_v1,
     "journal_v1": journal_v1,
     "merkle": merkle,
     "onion_v1": lambda: onion_v1(NETWORK),
