@@ -162,6 +162,7 @@ def _running(add: _Add) -> None:
     )
     made.add_argument("--once", action="store_true", help="stop as soon as all are connected")
     add("status", "what the running node does, on one screen", "asking:status")
+    add("metrics", "the running node's figures in Prometheus' text format", "asking:metrics")
     made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")
     made.add_argument("session", metavar="SESSION", nargs="?", help="fetch the chunks of this session too")
     made.add_argument("--all", action="store_true", help="fetch the chunks of all sessions")
@@ -200,6 +201,9 @@ def _inspecting(add: _Add) -> None:
     made.add_argument(
         "--require", choices=("signer", "chunks", "witnessed", "final"), help="exit 1 unless this holds as well"
     )
+    made.add_argument(
+        "--from-network", action="store_true", help="have the running node fetch from the holders what this disk lacks"
+    )
     made = add("export", "write a proof bundle that a third party can verify", "inspection:export")
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("--out", metavar="FILE", required=True, help="the bundle")
@@ -208,6 +212,9 @@ def _inspecting(add: _Add) -> None:
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("--out", metavar="FILE", required=True, help="the recording")
     made.add_argument("--stream", choices=("video", "audit"), default="video", help="which stream (video)")
+    made.add_argument(
+        "--from-network", action="store_true", help="have the running node fetch from the holders what this disk lacks"
+    )
     add("scrub", "read every sealed chunk and find bit rot", "inspection:scrub")
 
 

@@ -1,4 +1,4 @@
-"""status and restore: what is asked of a running daemon, over its socket; these commands load nothing of the network."""
+"""What is asked of a running daemon, over its socket: these commands load nothing of the network."""
 
 import argparse
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from node.config import Home
 from node.console import Console, size
 from node.control.client import NoDaemon, ask
-from node.exits import DONE, Unavailable
+from node.control.metrics import exposition
+from node.exits import DONE, Unavailable, Usage
 
 
 def _asked(home: Home, call: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -41,18 +42,37 @@ def status(_args: argparse.Namespace, home: Home, console: Console) -> int:
     return DONE
 
 
+def metrics(_args: argparse.Namespace, home: Home, console: Console) -> int:
+    """`lucid-node metrics`: the figures of `status` as Prometheus reads them."""
+    facts = _asked(home, "status", {})
+    text = exposition(facts)
+    console.say(text.rstrip("\n"))
+    console.result({"metrics": text})
+    return DONE
+
+
+def bring(wanted: str, home: Home, console: Console) -> int:
+    """Have a session's records and chunks on this disk, from their holders if need be; how many chunks came."""
+    _asked(home, "restore", {})
+    known = [row["session"] for row in _asked(home, "sessions", {})["sessions"]]
+    found = [session for session in known if session.startswith(wanted.lower())]
+    if not found:
+        raise Unavailable(f"neither this home nor its owner's index has a session that begins with {wanted}")
+    if len(found) > 1:
+        raise Usage(f"{len(found)} sessions begin with {wanted}: give more digits")
+    chunks: int = _asked(home, "restore", {"session": found[0]})["chunks"]
+    if chunks:
+        console.say(f"Fetched {chunks} chunks from their holders.")
+    return chunks
+
+
 def restore(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node restore`: what the network holds of this owner's sessions, back onto this disk."""
     found = _asked(home, "restore", {})
     console.say(f"Brought back the records of {found['sessions']} sessions, {found['missing']} are not to be had yet.")
     chunks = 0
     if args.all or args.session:
-        rows = _asked(home, "sessions", {})["sessions"]
-        wanted = [row["session"] for row in rows if row["session"].startswith(args.session or "")]
-        if args.session and len(wanted) != 1:
-            raise Unavailable(f"{len(wanted)} sessions begin with {args.session}: give more digits")
-        for session in wanted:
-            chunks += _asked(home, "restore", {"session": session})["chunks"]
-        console.say(f"Fetched {chunks} chunks from their holders.")
+        known = [row["session"] for row in _asked(home, "sessions", {})["sessions"]]
+        chunks = sum(bring(session, home, console) for session in ([args.session] if args.session else known))
     console.result({"sessions": found["sessions"], "missing": found["missing"], "chunks": chunks})
     return DONE

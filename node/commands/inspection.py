@@ -141,6 +141,14 @@ def _side_by_side(check: Callable[[Chunk], Fault | None], chunks: Iterable[Chunk
         return list(pool.map(check, chunks))
 
 
+def _bring(session: str, args: argparse.Namespace, home: Home, console: Console) -> None:
+    """With --from-network, have the daemon fetch what this disk lacks."""
+    if args.from_network:
+        from node.commands.asking import bring
+
+        bring(session, home, console)
+
+
 def run_verify(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node verify`: exit 0 when intact and what was required holds, else 1."""
     wanted = Path(args.what)
@@ -156,6 +164,7 @@ def run_verify(args: argparse.Namespace, home: Home, console: Console) -> int:
     elif "/" in args.what or "." in args.what:
         raise Unavailable(f"{args.what} is not there: name a bundle file, or a session of this home")
     else:
+        _bring(args.what, args, home, console)
         verdict = _verify_session(args.what, home, console)
     return _answer(verdict, args, console)
 
@@ -371,6 +380,7 @@ def play(args: argparse.Namespace, home: Home, console: Console) -> int:
     from pipeline.restore import Damaged, stream_bytes
 
     stream = Stream[args.stream.upper()]
+    _bring(args.session, args, home, console)
     with reading(home) as reader:
         kept = _closed(reader, _which(reader, args.session))
     opening, manifest, files = kept.opening, kept.manifest, ChunkFiles(home.chunks)

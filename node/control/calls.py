@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from consensus.ids import Network, NodeId, SessionId
+from node.control.metrics import exposition
 from node.control.server import Control, Request
 from node.exits import Unavailable, Usage
 from node.net.host import Host
@@ -50,8 +51,12 @@ class Calls:
         control.add("status", self._status)
         control.add("sessions", self._sessions)
         control.add("restore", self._restore)
+        control.add_page("/metrics", self._metrics)
 
     async def _status(self, _request: Request) -> Mapping[str, Any]:
+        return await self._facts()
+
+    async def _facts(self) -> Mapping[str, Any]:
         daemon = self._daemon
         held, held_bytes = daemon.peer.replicate.inventory.held()
         traffic = daemon.swarm.traffic()
@@ -80,6 +85,9 @@ class Calls:
             "chunks_owed": sum(row["chunks"] - row["replicated"] for row in rows),
             "steps": daemon.host.steps,
         }
+
+    async def _metrics(self) -> str:
+        return exposition(await self._facts())
 
     async def _sessions(self, _request: Request) -> Mapping[str, Any]:
         return {"sessions": await self._daemon.sessions.progress()}

@@ -1,4 +1,8 @@
-"""The daemon's end of the control socket: reads one request, runs its call, writes what comes of it."""
+"""The daemon's end of the control socket: reads one request, runs its call, writes what comes of it.
+
+Who speaks HTTP gets pages instead of calls, so that `curl --unix-socket HOME/control http://lucid/metrics` and whatever else
+scrapes Prometheus' text over a Unix socket need nothing of ours (RFC 9112; GET alone, one request a connection).
+"""
 
 import json
 import os
@@ -47,6 +51,9 @@ class Request:
 Call = Callable[[Request], Awaitable[Mapping[str, Any]]]
 """Answers a request; raises Ended when it cannot."""
 
+Page = Callable[[], Awaitable[str]]
+"""The text of a page."""
+
 
 class Control:
     """The socket and its table of calls; parts of the daemon add theirs before `serve`."""
@@ -54,12 +61,19 @@ class Control:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.calls: dict[str, Call] = {}
+        self.pages: dict[str, Page] = {}
 
     def add(self, name: str, call: Call) -> None:
         """Offer a call; a name is offered once."""
         if name in self.calls:
             raise ValueError(f"{name} is offered already")
         self.calls[name] = call
+
+    def add_page(self, path: str, page: Page) -> None:
+        """Offer a page of text to whoever asks in HTTP; a path is offered once."""
+        if path in self.pages:
+            raise ValueError(f"{path} is offered already")
+        self.pages[path] = page
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled. The caller holds the home's lock, so a socket that lies there is a dead daemon's."""
@@ -107,6 +121,9 @@ class Control:
         with trio.move_on_after(REQUEST_S):
             line, fd = await _request(connection)
         try:
+            if line.startswith(b"GET "):
+                await _send_all(connection, await self._reply(line))
+                return
             try:
                 call, request = self._parse(line, fd, progress)
             except Usage as error:
@@ -120,6 +137,14 @@ class Control:
         finally:
             if fd is not None:
                 os.close(fd)
+
+    async def _reply(self, line: bytes) -> bytes:
+        path = line.split(b" ")[1].strip().decode("ascii", "replace")
+        page = self.pages.get(path)
+        text = f"this daemon has no page {path[:40]!r}\n" if page is None else await page()
+        status, body = "404 Not Found" if page is None else "200 OK", text.encode()
+        head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+        return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
     def _parse(
         self, line: bytes, fd: int | None, progress: Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -173,7 +198,11 @@ async def _request(connection: trio.socket.SocketType) -> tuple[bytes, int | Non
 
 
 async def _send(connection: trio.socket.SocketType, facts: Mapping[str, Any]) -> None:
-    view = memoryview(json.dumps(facts, default=_hex, ensure_ascii=False).encode() + b"\n")
+    await _send_all(connection, json.dumps(facts, default=_hex, ensure_ascii=False).encode() + b"\n")
+
+
+async def _send_all(connection: trio.socket.SocketType, data: bytes) -> None:
+    view = memoryview(data)
     while view:
         view = view[await connection.send(view) :]
 

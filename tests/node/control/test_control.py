@@ -128,3 +128,31 @@ async def test_without_a_daemon_the_mend_is_named(tmp_path: Path) -> None:
         await asked(tmp_path, "echo")
     async with served(tmp_path, echo=echo):
         assert "said" in await asked(tmp_path, "echo")
+
+
+async def fetched(home: Path, request: bytes) -> bytes:
+    def fetch() -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(home / "control"))
+            connection.sendall(request)
+            parts = []
+            while part := connection.recv(65536):
+                parts.append(part)
+            return b"".join(parts)
+
+    return await trio.to_thread.run_sync(fetch)
+
+
+async def test_a_page_is_served_to_whoever_speaks_http(tmp_path: Path) -> None:
+    async def figures() -> str:
+        return "größe 1\n"
+
+    async with served(tmp_path, echo=echo) as control:
+        control.add_page("/metrics", figures)
+        head, _, body = (await fetched(tmp_path, b"GET /metrics HTTP/1.1\r\nHost: lucid\r\n\r\n")).partition(
+            b"\r\n\r\n"
+        )
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (body, int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])) == ("größe 1\n".encode(), len(body))
+        assert (await fetched(tmp_path, b"GET /other HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+        assert b"200" not in await fetched(tmp_path, b"GET \n")
