@@ -331,7 +331,10 @@ class _Asking(Mute):
 
 
 class Asked(Mute):
-    """A peer's stream of exchanges: one request at a time; what comes behind it counts against the window until then."""
+    """A peer's stream of exchanges: one request at a time, the next one when the answer has left.
+
+    What comes behind it counts against the window until then: else small questions would pile up large answers.
+    """
 
     def __init__(self, channels: Channels, stream: YamuxStream, channel: Channel) -> None:
         super().__init__(stream)
@@ -348,7 +351,7 @@ class Asked(Mute):
         self._next_request()
 
     def _next_request(self) -> None:
-        if self._exchange:
+        if self._exchange or self.stream.queued:
             return
         self.stream.consumed(self._held)
         self._held = 0
@@ -375,6 +378,9 @@ class Asked(Mute):
         self._exchange = 0
         self._since = trio.current_time()
         self.stream.write(prefixed(frame))
+
+    def writable(self) -> None:
+        """The answer has left."""
         self._next_request()
 
     def drop(self) -> None:
@@ -383,9 +389,8 @@ class Asked(Mute):
         self.stream.reset()
 
     def ended(self) -> None:
-        """Finish too, unless a request waits for its answer, which may still go out."""
-        if not self._exchange:
-            self.stream.finish()
+        """Finish too, once the last answer has left."""
+        self._next_request()
 
     def broken(self) -> None:
         """Forget the request; an answer to it will go nowhere."""

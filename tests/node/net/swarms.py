@@ -1,6 +1,6 @@
 """Swarms for tests: in memory, and libp2p's over real sockets of this machine whose connections can be cut and silenced.
 
-Time stands still under `mock_clock` unless a test lets it jump, while sockets go on: so nothing here waits for a clock, and
+Time stands still for a test that takes `mock_clock` itself (pytest-trio sees no other) unless a test lets it jump, while sockets go on: so nothing here waits for a clock, and
 what should come about is waited for by `until`.
 """
 

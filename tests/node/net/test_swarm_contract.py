@@ -6,6 +6,7 @@ from random import Random
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from consensus.ids import NodeId
 from node.net.limits import SwarmLimits
@@ -21,9 +22,7 @@ RIGS: dict[str, Callable[[trio.Nursery], Rig]] = {"memory": MemoryRig, "loopback
 
 
 @pytest.fixture(params=list(RIGS))
-async def rig(
-    request: pytest.FixtureRequest, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
-) -> AsyncIterator[Rig]:
+async def rig(request: pytest.FixtureRequest, nursery: trio.Nursery) -> AsyncIterator[Rig]:
     yield RIGS[request.param](nursery)
     nursery.cancel_scope.cancel()
 
@@ -38,7 +37,7 @@ async def pair(rig: Rig, limits: SwarmLimits | None = None) -> tuple[Node, Node]
 # Posting
 
 
-async def test_a_post_dials_and_what_waited_arrives_in_order(rig: Rig) -> None:
+async def test_a_post_dials_and_what_waited_arrives_in_order(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await rig.node(1), await rig.node(2)
     for number in range(3):
         a.post(b, b"%d" % number)
@@ -48,7 +47,7 @@ async def test_a_post_dials_and_what_waited_arrives_in_order(rig: Rig) -> None:
     assert len(a.events) == 1
 
 
-async def test_nothing_that_is_posted_blocks_or_raises_and_only_exchanges_fail(rig: Rig) -> None:
+async def test_nothing_that_is_posted_blocks_or_raises_and_only_exchanges_fail(rig: Rig, mock_clock: MockClock) -> None:
     a = await rig.node(1)
     a.post(STRANGER, b"nobody knows where")
     a.post(STRANGER, b"question", 7)
@@ -63,7 +62,7 @@ async def test_nothing_that_is_posted_blocks_or_raises_and_only_exchanges_fail(r
     a.swarm.drop(STRANGER, "no connection, no error")
 
 
-async def test_before_it_runs_and_after_it_a_post_has_no_effect(rig: Rig) -> None:
+async def test_before_it_runs_and_after_it_a_post_has_no_effect(rig: Rig, mock_clock: MockClock) -> None:
     b = await rig.node(2)
     a = await rig.node(1, start=False)
     a.post(b, b"too early", 1)
@@ -80,7 +79,9 @@ async def test_before_it_runs_and_after_it_a_post_has_no_effect(rig: Rig) -> Non
     assert b.frames() == [b"in time"]
 
 
-async def test_what_waits_for_a_connection_is_bounded_and_the_oldest_goes_first(rig: Rig) -> None:
+async def test_what_waits_for_a_connection_is_bounded_and_the_oldest_goes_first(
+    rig: Rig, mock_clock: MockClock
+) -> None:
     a, b = await rig.node(1, SwarmLimits(queue_frames=4)), await rig.node(2)
     a.post(b, b"question", 5)
     for number in range(6):
@@ -90,7 +91,7 @@ async def test_what_waits_for_a_connection_is_bounded_and_the_oldest_goes_first(
     assert b.frames() == [b"2", b"3", b"4", b"5"]
 
 
-async def test_bytes_that_wait_for_a_connection_are_bounded_too(rig: Rig) -> None:
+async def test_bytes_that_wait_for_a_connection_are_bounded_too(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await rig.node(1, SwarmLimits(queue_bytes=1000)), await rig.node(2)
     for number in range(6):
         a.post(b, bytes([number]) * 400)
@@ -98,9 +99,7 @@ async def test_bytes_that_wait_for_a_connection_are_bounded_too(rig: Rig) -> Non
     assert b.frames() == [bytes([4]) * 400, bytes([5]) * 400]
 
 
-async def test_a_peer_that_cannot_be_reached_is_left_alone_for_a_while(
-    rig: Rig, mock_clock: trio.testing.MockClock
-) -> None:
+async def test_a_peer_that_cannot_be_reached_is_left_alone_for_a_while(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await rig.node(1), await rig.node(2, start=False)
     a.post(b, b"nobody there", 1)
     await a.fails(b, 1)
@@ -112,7 +111,7 @@ async def test_a_peer_that_cannot_be_reached_is_left_alone_for_a_while(
     await b.hears(b"hello")
 
 
-async def test_who_answers_under_another_identity_is_nobody(rig: Rig) -> None:
+async def test_who_answers_under_another_identity_is_nobody(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await rig.node(1), await rig.node(2)
     rig.known[STRANGER] = b.addresses
     a.post(STRANGER, b"for a stranger", 1)
@@ -123,7 +122,7 @@ async def test_who_answers_under_another_identity_is_nobody(rig: Rig) -> None:
     assert b.of(Received, PeerUp) == []
 
 
-async def test_the_next_address_is_tried_when_one_does_not_answer(rig: Rig) -> None:
+async def test_the_next_address_is_tried_when_one_does_not_answer(rig: Rig, mock_clock: MockClock) -> None:
     a, b, gone = await rig.node(1), await rig.node(2), await rig.node(3)
     await gone.stop()
     rig.known[b.id] = (b"\x04\x7f", *gone.addresses, *b.addresses)
@@ -134,7 +133,7 @@ async def test_the_next_address_is_tried_when_one_does_not_answer(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_each_channel_keeps_its_order_both_ways(rig: Rig, seed: int) -> None:
+async def test_each_channel_keeps_its_order_both_ways(rig: Rig, mock_clock: MockClock, seed: int) -> None:
     a, b = await rig.node(1), await rig.node(2)
     rng = Random(seed)
     sent: dict[tuple[NodeId, Channel], list[bytes]] = {}
@@ -155,7 +154,7 @@ async def test_each_channel_keeps_its_order_both_ways(rig: Rig, seed: int) -> No
         assert not node.of(PeerLost, Failed)
 
 
-async def test_a_frame_of_the_dht_outside_an_exchange_arrives_too(rig: Rig) -> None:
+async def test_a_frame_of_the_dht_outside_an_exchange_arrives_too(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     a.post(b, b"notice", 0, Channel.DHT)
     event = await b.hears(b"notice", Channel.DHT)
@@ -166,7 +165,9 @@ async def test_a_frame_of_the_dht_outside_an_exchange_arrives_too(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("channel", [Channel.DHT, Channel.LOGS, Channel.REPLICAS])
-async def test_an_exchange_is_answered_under_its_number_in_any_order(rig: Rig, channel: Channel) -> None:
+async def test_an_exchange_is_answered_under_its_number_in_any_order(
+    rig: Rig, mock_clock: MockClock, channel: Channel
+) -> None:
     a, b = await rig.node(1), await rig.node(2)
     for number in range(1, 6):
         a.post(b, b"q%d" % number, number, channel)
@@ -182,7 +183,7 @@ async def test_an_exchange_is_answered_under_its_number_in_any_order(rig: Rig, c
     assert not a.of(Failed)
 
 
-async def test_many_exchanges_one_after_the_other_both_ways(rig: Rig) -> None:
+async def test_many_exchanges_one_after_the_other_both_ways(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     for node, other in ((a, b), (b, a)):
 
@@ -199,7 +200,7 @@ async def test_many_exchanges_one_after_the_other_both_ways(rig: Rig) -> None:
     assert not a.of(Failed)
 
 
-async def test_an_exchange_that_nobody_answers_fails_in_time(rig: Rig, mock_clock: trio.testing.MockClock) -> None:
+async def test_an_exchange_that_nobody_answers_fails_in_time(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig, SwarmLimits(exchange_ms=10_000))
     a.post(b, b"question", 1)
     asked = (await b.hears(b"question")).exchange
@@ -214,13 +215,13 @@ async def test_an_exchange_that_nobody_answers_fails_in_time(rig: Rig, mock_cloc
     assert b"too late" not in a.frames()
 
 
-async def test_gossip_knows_no_exchanges(rig: Rig) -> None:
+async def test_gossip_knows_no_exchanges(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     a.post(b, b"question", 1, Channel.GOSSIP)
     await a.fails(b, 1, Channel.GOSSIP)
 
 
-async def test_whoever_asks_too_much_at_once_is_answered_last_first(rig: Rig) -> None:
+async def test_whoever_asks_too_much_at_once_is_answered_last_first(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await rig.node(1), await rig.node(2, SwarmLimits(asked=2))
     for number in range(1, 4):
         a.post(b, b"q%d" % number, number)
@@ -234,7 +235,7 @@ async def test_whoever_asks_too_much_at_once_is_answered_last_first(rig: Rig) ->
 # Peers come and go
 
 
-async def test_two_nodes_that_dial_each_other_at_once_have_one_connection(rig: Rig) -> None:
+async def test_two_nodes_that_dial_each_other_at_once_have_one_connection(rig: Rig, mock_clock: MockClock) -> None:
     nodes = [await rig.node(number) for number in range(1, 6)]
     for one in nodes:
         for other in nodes:
@@ -254,7 +255,7 @@ async def test_two_nodes_that_dial_each_other_at_once_have_one_connection(rig: R
     assert all(dialled[one, other] != dialled[other, one] for one, other in dialled), "one of the two has dialled"
 
 
-async def test_a_peer_is_up_before_its_first_frame_and_lost_after_its_last(rig: Rig) -> None:
+async def test_a_peer_is_up_before_its_first_frame_and_lost_after_its_last(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     for number in range(1, 4):
         a.post(b, b"q%d" % number, number, Channel.DHT)
@@ -273,13 +274,13 @@ async def test_a_peer_is_up_before_its_first_frame_and_lost_after_its_last(rig: 
     assert a.events == [PeerUp(b.id, False), Received(b.id, Channel.LOGS, b"here again")]
 
 
-async def test_a_swarm_that_ends_is_lost_to_its_peers(rig: Rig) -> None:
+async def test_a_swarm_that_ends_is_lost_to_its_peers(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     await a.stop()
     await b.lost(a)
 
 
-async def test_after_a_drop_nothing_of_the_peer_is_delivered_but_its_loss(rig: Rig) -> None:
+async def test_after_a_drop_nothing_of_the_peer_is_delivered_but_its_loss(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     b.post(a, b"question", 1)
     await a.hears(b"question")
@@ -302,7 +303,7 @@ async def test_after_a_drop_nothing_of_the_peer_is_delivered_but_its_loss(rig: R
     await b.hears(b"back again")
 
 
-async def test_a_drop_before_anybody_heard_of_the_peer_leaves_no_trace(rig: Rig) -> None:
+async def test_a_drop_before_anybody_heard_of_the_peer_leaves_no_trace(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await rig.node(1), await rig.node(2)
 
     def drop(event: Event) -> None:
@@ -316,7 +317,7 @@ async def test_a_drop_before_anybody_heard_of_the_peer_leaves_no_trace(rig: Rig)
     assert a.events[:2] == [PeerUp(b.id, True), PeerLost(b.id)]
 
 
-async def test_a_peer_that_falls_silent_is_lost_on_both_sides(rig: Rig, mock_clock: trio.testing.MockClock) -> None:
+async def test_a_peer_that_falls_silent_is_lost_on_both_sides(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     a.post(b, b"question", 1)
     await b.hears(b"question")
@@ -333,7 +334,7 @@ async def test_a_peer_that_falls_silent_is_lost_on_both_sides(rig: Rig, mock_clo
     assert b"into the void" not in b.frames()
 
 
-async def test_more_peers_than_there_is_room_for_are_turned_away(rig: Rig) -> None:
+async def test_more_peers_than_there_is_room_for_are_turned_away(rig: Rig, mock_clock: MockClock) -> None:
     hub = await rig.node(1, SwarmLimits(connections=2))
     others = [await rig.node(number) for number in range(2, 5)]
     for other in others[:2]:
@@ -364,7 +365,7 @@ async def read_all(stream: PeerStream, most: int = 1 << 16) -> bytes:
     return b"".join(parts)
 
 
-async def test_a_stream_dials_and_carries_bytes_both_ways_to_its_end(rig: Rig) -> None:
+async def test_a_stream_dials_and_carries_bytes_both_ways_to_its_end(rig: Rig, mock_clock: MockClock) -> None:
     peers = []
 
     async def shout(stream: PeerStream) -> None:
@@ -396,7 +397,7 @@ async def test_a_stream_dials_and_carries_bytes_both_ways_to_its_end(rig: Rig) -
     assert a.events == [PeerUp(b.id, True)]
 
 
-async def test_traffic_counts_the_bytes_of_each_connected_peer(rig: Rig) -> None:
+async def test_traffic_counts_the_bytes_of_each_connected_peer(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     before = a.swarm.traffic()[b.id][1]
     a.post(b, bytes(10_000))
@@ -409,7 +410,7 @@ async def test_traffic_counts_the_bytes_of_each_connected_peer(rig: Rig) -> None
     assert a.swarm.traffic() == {}
 
 
-async def test_a_writer_waits_for_a_reader_that_does_not_read(rig: Rig) -> None:
+async def test_a_writer_waits_for_a_reader_that_does_not_read(rig: Rig, mock_clock: MockClock) -> None:
     go = trio.Event()
     received = []
 
@@ -439,7 +440,7 @@ async def test_a_writer_waits_for_a_reader_that_does_not_read(rig: Rig) -> None:
     assert received == [bytes(10_000_000)]
 
 
-async def test_a_writer_that_is_cancelled_harms_nobody_else(rig: Rig) -> None:
+async def test_a_writer_that_is_cancelled_harms_nobody_else(rig: Rig, mock_clock: MockClock) -> None:
     async def deaf(stream: PeerStream) -> None:
         await trio.sleep_forever()
 
@@ -459,7 +460,7 @@ async def test_a_writer_that_is_cancelled_harms_nobody_else(rig: Rig) -> None:
     assert not b.of(PeerLost)
 
 
-async def test_a_protocol_that_nobody_serves_is_refused_for_good(rig: Rig) -> None:
+async def test_a_protocol_that_nobody_serves_is_refused_for_good(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await serving(rig, read_all)
     with pytest.raises(Unwilling):
         await a.swarm.open_stream(b.id, "/lucid/unheard-of/1")
@@ -469,14 +470,14 @@ async def test_a_protocol_that_nobody_serves_is_refused_for_good(rig: Rig) -> No
         b.swarm.serve_streams("/too/late/1", read_all, 1)  # type: ignore[arg-type]
 
 
-async def test_a_stranger_in_a_peers_place_is_no_reason_to_try_again(rig: Rig) -> None:
+async def test_a_stranger_in_a_peers_place_is_no_reason_to_try_again(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await serving(rig, read_all)
     rig.known[STRANGER] = b.addresses
     with pytest.raises(Unwilling):
         await a.swarm.open_stream(STRANGER, BULK)
 
 
-async def test_a_peer_may_have_so_many_streams_and_no_more(rig: Rig) -> None:
+async def test_a_peer_may_have_so_many_streams_and_no_more(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await serving(rig, read_all, 2)
     streams = [await a.swarm.open_stream(b.id, BULK) for _ in range(2)]
     with pytest.raises(Unreachable):
@@ -491,7 +492,7 @@ async def test_a_peer_may_have_so_many_streams_and_no_more(rig: Rig) -> None:
     assert not a.of(PeerLost)
 
 
-async def test_streams_break_with_their_connection(rig: Rig) -> None:
+async def test_streams_break_with_their_connection(rig: Rig, mock_clock: MockClock) -> None:
     ends: list[object] = []
 
     async def reads(stream: PeerStream) -> None:
@@ -512,7 +513,7 @@ async def test_streams_break_with_their_connection(rig: Rig) -> None:
     await until(lambda: ends)
 
 
-async def test_a_host_that_posts_within_a_delivery_is_not_called_within_it(rig: Rig) -> None:
+async def test_a_host_that_posts_within_a_delivery_is_not_called_within_it(rig: Rig, mock_clock: MockClock) -> None:
     a, b = await pair(rig)
     depth: list[int] = []
     inside = 0
