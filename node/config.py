@@ -41,6 +41,7 @@ TEMPLATE: Final = """\
 [network]
 # transport = "auto"       # "auto" is what the network's file says; "tor", or "loopback" for devnets
 # listen = "127.0.0.1:0"   # where the daemon waits for what tor, or another node of a devnet, brings; port 0: a free one
+# stripes = 3              # holders that send parts of one chunk at once when it is fetched, each on a circuit of its own; 1 to 4
 
 [tor]
 # mode = "managed"         # "managed": a tor of our own; "system": the machine's tor by its control port; "external": you
@@ -66,6 +67,7 @@ class Config:
     replicas_gb: int = 0
     transport: str = AUTO
     listen: str = "127.0.0.1:0"
+    stripes: int = 3
     tor_mode: str = "managed"
     tor_control: str = ""
     tor_socks: str = ""
@@ -77,7 +79,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     # By section, the name of each setting in the file and in Config.
     "record": {"fps": "fps", "encoder": "encoder", "audit": "audit", "titles": "titles"},
     "store": {"quota_gb": "quota_gb", "replicas_gb": "replicas_gb"},
-    "network": {"transport": "transport", "listen": "listen"},
+    "network": {"transport": "transport", "listen": "listen", "stripes": "stripes"},
     "tor": {
         "mode": "tor_mode",
         "control": "tor_control",
@@ -90,6 +92,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "fps": (1, 60),
     "quota_gb": (0, 1_000_000),
     "replicas_gb": (0, 1_000_000),
+    "stripes": (1, 4),
 }
 _PORT: Final = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _FORMS: Final[Mapping[str, tuple[str, str]]] = {

@@ -87,7 +87,14 @@ class Daemon:
         self.replicas = ReplicaFiles(desk.home.path / "replicas")
         self.custodian = Custodian(self.host, inventory, swarm, self.replicas, self.replication.encoded)
         self.restore = Restore(
-            self.me, inventory, swarm, desk.store, desk.chunks, desk.secrets, lambda: self.peer.connected
+            self.me,
+            inventory,
+            swarm,
+            desk.store,
+            desk.chunks,
+            desk.secrets,
+            lambda: self.peer.connected,
+            desk.config.stripes,
         )
         self.index = IndexLog(self.host, self.peer)
         look_s = min(LOOK_S, calendar.hour_ms / 4000)

@@ -2,12 +2,12 @@
 
     placement ── whom the seed names ──→ candidates ── replica j from anywhere ── decoded ──→ sealed bytes ── BLAKE3? ──→ chunk
 
-Every replica decodes to the same bytes, so that a fetch that breaks off at one holder goes on at another. If the whole
-does not hash to its name one of them lied, and each is asked for all of it by itself. Source: CONSENSUS §4, DESIGN §5.
+Every replica decodes to the same bytes, so that several holders send stripes of one chunk at once, and one that breaks off
+is followed by the next. If the whole does not hash to its name one of them lied, and each is asked for all of it by itself.
+Source: CONSENSUS §4, DESIGN §5.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
 from typing import Final
 
 import trio
@@ -15,21 +15,21 @@ from blake3 import blake3
 
 from consensus.beacon import replica_key
 from consensus.ids import Digest, NodeId, SessionId
-from node.net.swarm import Swarm, Unreachable, Unwilling
-from node.net.transfer import Replica, pieces
+from consensus.placement import REPLICAS
+from node.net.striping import Source, gather
+from node.net.swarm import Swarm
+from node.net.transfer import Replica
 from node.overlay.inventory import Inventory
 from node.sessions import dossier
 from node.sessions.replication import Placement
 from node.store import Put, Store
 from node.store.files import ChunkFiles
 from node.wallet.vault import Secrets
-from pipeline.replica import BLOCK, encode, replica_secret
+from pipeline.replica import encode, replica_secret
 from pipeline.stores import NoRoom
 
 AT_ONCE: Final = 4
 """Chunks that are fetched at a time."""
-OPEN_S: Final = 50
-"""To meet one candidate: a dial over Tor has 45 s."""
 
 
 class NotFound(Exception):
@@ -48,27 +48,29 @@ class Restore:
         chunks: ChunkFiles,
         secrets: Secrets,
         connected: Callable[[], tuple[NodeId, ...]],
+        stripes: int = REPLICAS,
     ) -> None:
-        self.me, self._inventory, self._swarm, self._store = me, inventory, swarm, store
+        self.me, self._inventory, self._swarm, self._store, self._stripes = me, inventory, swarm, store, stripes
         self._chunks, self._secrets, self._connected = chunks, secrets, connected
 
     async def chunk(self, placement: Placement) -> bytes:
         """The sealed bytes of a placement, checked; raises NotFound."""
-        sealed = bytearray()
-        candidates = list(self._candidates(placement))
-        for node, j in candidates:
-            await self._more(placement, node, j, sealed)
-            if len(sealed) == placement.size:
-                if _named(sealed) == placement.chunk:
-                    return bytes(sealed)
-                break  # somebody lied: none of it is to be believed
-        for node, j in candidates if len(sealed) == placement.size else ():
-            alone = bytearray()
-            await self._more(placement, node, j, alone)
-            if len(alone) == placement.size and _named(alone) == placement.chunk:
+        candidates = [self._source(placement, node, j) for node, j in self._candidates(placement)]
+        sealed = await gather(self._swarm, placement.size, candidates, self._stripes)
+        if sealed is not None and _named(sealed) == placement.chunk:
+            return bytes(sealed)
+        for one in candidates if sealed is not None else ():  # somebody lied: none of it is to be believed
+            alone = await gather(self._swarm, placement.size, [one], 1)
+            if alone is not None and _named(alone) == placement.chunk:
                 return bytes(alone)
-        asked = len(dict.fromkeys(node for node, _ in candidates))
+        asked = len(dict.fromkeys(one.node for one in candidates))
         raise NotFound(f"none of {asked} possible holders gave {placement.chunk.hex()[:12]}: try again later")
+
+    def _source(self, placement: Placement, node: NodeId, j: int) -> Source:
+        secret = self._secrets.session_secret(placement.generation, placement.session)
+        key = replica_key(replica_secret(secret, placement.session), placement.chunk, j)
+        what = Replica(placement.chunk, placement.roots[j], placement.size)
+        return Source(node, what, lambda data, at: encode(data, key, at))
 
     def _candidates(self, placement: Placement) -> Iterator[tuple[NodeId, int]]:
         """Who may hold which replica: those known to, then by the seed's order; whoever is connected first."""
@@ -78,23 +80,6 @@ class Restore:
             for node, j in order:
                 if node != self.me and (node in up) is near:
                     yield node, j
-
-    async def _more(self, placement: Placement, node: NodeId, j: int, sealed: bytearray) -> None:
-        """Add to the sealed bytes what one holder gives of the rest."""
-        secret = self._secrets.session_secret(placement.generation, placement.session)
-        key = replica_key(replica_secret(secret, placement.session), placement.chunk, j)
-        what = Replica(placement.chunk, placement.roots[j], placement.size)
-        del sealed[len(sealed) - len(sealed) % BLOCK :]
-        start, got = len(sealed), bytearray()
-        try:
-            with trio.move_on_after(OPEN_S) as patience:
-                async with aclosing(pieces(self._swarm, node, what, start, what.size - start)) as coming:
-                    async for piece in coming:
-                        patience.deadline = trio.current_time() + OPEN_S
-                        got += piece
-        except (Unreachable, Unwilling):
-            pass
-        sealed += encode(bytes(got), key, start)
 
     async def missing(self, placements: list[Placement], told: Callable[[int], None] = lambda _size: None) -> int:
         """Fetch those whose chunk is not on this disk and keep them; how many. Raises NotFound, NoRoom, OSError."""
