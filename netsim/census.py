@@ -1,7 +1,8 @@
 """How many copies of each chunk there are, for how long, and what that says about losses.
 
-A copy is a replica whose holder has signed for it and has not departed. A chunk is lost when its last copy departs while
-its owner is away. Losses are rare, so they are told in two ways:
+A copy is a replica whose holder has signed for it, has not departed and is true: what a liar signs for is a claim, and no
+copy even while it shows the truth. A chunk is lost when its last copy departs while its owner is away. Losses are rare, so
+they are told in two ways:
 
 * counted, with the exact 95 % bounds of a Poisson count (Garwood, 1936: one-sided each);
 * expected: holders depart independently and without memory, so the chance that a chunk with one copy is lost in dt is
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 from consensus.ids import Digest
 from consensus.placement import REPLICAS
+from netsim.liars import SERVED, SHOWN, THROWN
 from netsim.world import World
 from node.overlay.custody import Challenged, Discard, Repaired, RepairStarted, Stored, Uncounted, Unplaced
 from node.overlay.machine import Rejected
@@ -59,6 +61,10 @@ class Census:
         self.spent: Counter[int] = Counter()  # chunk-milliseconds with so many copies
         self.last_copy_ms = 0
         self.gone: dict[Digest, deque[int]] = {}  # when the copies departed that nobody has replaced yet
+        self.liars: dict[int, bool] = {}  # and whether challenges find each out
+        self.claims: dict[Digest, dict[int, None]] = {}
+        self.claimed: dict[int, dict[Digest, None]] = {}
+        self.stirred: dict[Digest, int] = {}  # when something last left a chunk short: a departure, a claim
         self.losses: list[tuple[int, Digest]] = []
         self.repairs_ms: list[int] = []
         self.samples: list[Copies] = []
@@ -70,12 +76,21 @@ class Census:
 
     def chunk(self, chunk: Digest, *, guarded: bool) -> None:
         """One more chunk, of which there is no copy yet."""
-        self.holders[chunk], self.guarded[chunk], self.gone[chunk] = {}, guarded, deque()
+        self.holders[chunk], self.guarded[chunk], self.gone[chunk], self.claims[chunk] = {}, guarded, deque(), {}
+
+    def distrust(self, node: int, *, is_found_out: bool) -> None:
+        """A holder that lies, and whether challenges find it out."""
+        self.liars[node] = is_found_out
+
+    def lasting(self, chunk: Digest) -> int:
+        """Copies, and claims that nobody can find out."""
+        return len(self.holders[chunk]) + sum(not self.liars[node] for node in self.claims[chunk])
 
     def watch(self, every_ms: int) -> None:
         """Begin to follow the nodes."""
         world = self.world
         world.on_fact(Stored, self._stored)
+        world.on_fact(Repaired, lambda now, _node, fact: self._stir(now, fact.chunk, world.by_id[fact.new].index))
         world.on_fact(Discard, lambda _now, node, fact: self._released(node, fact.chunk))
         world.on_fact(Rejected, lambda _now, _node, fact: self.rejections.update([fact.reason]))
         world.on_fact(Uncounted, lambda _now, _node, fact: self.uncounted.update([fact.reason]))
@@ -88,6 +103,8 @@ class Census:
         self.stored = 0
         self.answers.clear()
         self.since = dict.fromkeys(self.holders, self.observed)
+        for chunk in self.holders:
+            self._left(chunk)
 
     def _passed(self, chunk: Digest) -> None:
         """Book the time that a chunk has spent with the copies that it had until now."""
@@ -101,30 +118,51 @@ class Census:
 
     def _stored(self, now: int, node: int, fact: Any) -> None:
         chunk = fact.chunk
-        self._passed(chunk)
         self.stored += 1
+        if node in self.liars:
+            self.claims[chunk][node] = None
+            self.claimed.setdefault(node, {})[chunk] = None
+            self._stir(now, chunk, node)
+            return
+        self._passed(chunk)
         self.holders[chunk][node] = None
         self.held.setdefault(node, {})[chunk] = None
         if self.gone[chunk]:
             self.repairs_ms.append(now - self.gone[chunk].popleft())
 
+    def _stir(self, now: int, chunk: Digest, node: int) -> None:
+        """A liar has found belief, perhaps once more."""
+        if node in self.liars:
+            self.stirred[chunk] = now
+
+    def _left(self, chunk: Digest) -> None:
+        """Book the loss if no copy is left and nobody can make one."""
+        if chunk in self.since and not self.holders[chunk] and not self.guarded[chunk]:
+            self.losses.append((self.world.now, chunk))
+            del self.since[chunk]
+
     def _released(self, node: int, chunk: Digest) -> None:
+        if node in self.claims.get(chunk, ()):
+            del self.claims[chunk][node], self.claimed[node][chunk]
         if node in self.holders.get(chunk, ()):
             self._passed(chunk)
             del self.holders[chunk][node], self.held[node][chunk]
+            self._left(chunk)
 
     def depart(self, node: int) -> None:
         """A holder has left for good, with all that it held."""
         self.departed += 1
+        for chunk in self.claimed.pop(node, {}):
+            del self.claims[chunk][node]
+            self.stirred[chunk] = self.world.now
         for chunk in self.held.pop(node, {}):
             self._passed(chunk)
             left = self.holders[chunk]
             del left[node]
+            self.stirred[chunk] = self.world.now
             if len(left) < REPLICAS:
                 self.gone[chunk].append(self.world.now)
-            if not left and not self.guarded[chunk]:
-                self.losses.append((self.world.now, chunk))
-                del self.since[chunk]
+            self._left(chunk)
 
     def sample(self) -> None:
         """Look at all chunks."""
@@ -153,6 +191,7 @@ class Census:
             "lost_a_year_95": [_rate(low, years), _rate(high, years)],
             "departed": self.departed,
             "copies_made": self.stored,
+            "lies": {name: self.world.counts[name] for name in (THROWN, SHOWN, SERVED)},
             "repairs": len(self.repairs_ms),
             "repair_h": quantiles(self.repairs_ms),
             "repairs_started": facts[RepairStarted],

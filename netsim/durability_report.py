@@ -106,6 +106,7 @@ def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
         ("lost", f"{numbers['lost']}: {numbers['lost_a_year']} a chunk-year (95 %: at least {low}; at most {high})"),
         ("lost, from the time on last copies", _expected(numbers)),
         ("holders departed, copies made", f"{numbers['departed']}, {numbers['copies_made']}"),
+        ("lies", ", ".join(f"{count} {name}" for name, count in numbers["lies"].items())),
         ("repairs, hours", f"{numbers['repairs']}, {numbers['repair_h']}"),
         ("chunk-years with so many copies", numbers["years_with_copies"]),
         ("GB moved: copies, challenges", f"{numbers['moved_gb']['copies']}, {numbers['moved_gb']['challenges']}"),
@@ -118,8 +119,8 @@ def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
     options = ", ".join(f"{key} = {value}" for key, value in numbers["options"].items())
     lines += [
         "",
-        "Nobody is ever away for a while and no disk is damaged: departures alone are shown. A replica is one segment for",
-        "the machines, so fewer bytes went through them than are reckoned here.",
+        "Nobody is ever away for a while and no disk is damaged: departures and lies alone are shown, and what a liar signed",
+        "for is no copy. A replica is one segment for the machines, so fewer bytes went through them than are reckoned here.",
         "",
         f"Options: {options}; challenged each {numbers['challenge_h']} h. Run it again, to the same trace:",
         "",
@@ -147,5 +148,6 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
         f"  {numbers['lost']} lost: {numbers['lost_a_year']} a chunk-year, 95 % bounds {low} and {high}",
         f"  from the time on last copies: {_expected(numbers)}",
         f"  {numbers['repairs']} repairs, hours {numbers['repair_h']}",
+        "  lies: " + ", ".join(f"{count} {name}" for name, count in numbers["lies"].items()),
         f"  trace {numbers['digest']}",
     ]

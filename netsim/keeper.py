@@ -35,12 +35,26 @@ from node.overlay.machine import (
 )
 from node.overlay.replicate import Replicate
 
-Disk = dict[Digest, bytes]
-"""Replicas by their roots."""
-
-
 NEIGHBOUR: Final = NodeId(b"the rest of the overlay".ljust(32))
 """The peer that is always connected: a node takes itself for cut off when it has none, and suspects nobody then."""
+
+
+class Disk(dict[Digest, bytes]):
+    """Replicas by their roots, on a host that is true; netsim.liars has others."""
+
+    def keep(self, now: Millis, root: Digest, data: bytes) -> None:
+        """Take what a transfer has brought."""
+        del now
+        self[root] = data
+
+    def shown(self, now: Millis, root: Digest) -> bytes | None:
+        """What a challenge is answered from."""
+        del now
+        return self.get(root)
+
+    def served(self, root: Digest) -> bytes | None:
+        """What whoever fetches the replica gets."""
+        return self.get(root)
 
 
 class Enter(NamedTuple):
@@ -138,7 +152,7 @@ class Keeper:
                 return self.part.on_command(now, call, Fetched(ref, None, 0))
             case Arrive(ref, bytes(data)):
                 root = segment_root(data)
-                self.disk[root] = data
+                self.disk.keep(now, root, data)
                 return self.part.on_command(now, call, Fetched(ref, root, len(data)))
             case _:
                 return self.part.on_command(now, call, order)
@@ -150,16 +164,16 @@ class Keeper:
             if type(action) is Noted:
                 fact = action.fact
                 if type(fact) is ReadSegments:
-                    left += self._hosted(now, self.part.on_command(now, 0, self._read(fact)))
+                    left += self._hosted(now, self.part.on_command(now, 0, self._read(now, fact)))
                     continue
                 if type(fact) is Discard:
                     self.disk.pop(fact.root, None)
             left.append(action)
         return left
 
-    def _read(self, asked: ReadSegments) -> SegmentsRead:
+    def _read(self, now: Millis, asked: ReadSegments) -> SegmentsRead:
         found: list[tuple[Segment, ...] | None] = []
         for want in asked.wants:
-            data = self.disk.get(want.root)
+            data = self.disk.shown(now, want.root)
             found.append(None if data is None else show(data, want.indexes))
         return SegmentsRead(asked.ref, tuple(found))

@@ -2,7 +2,8 @@
 
 A holder lives exponentially long, and a fresh one with an identity of its own joins in the millisecond in which it departs;
 the registry tells of either at the next ERA. Owners hold nothing and never depart: they place their chunks and stay, or
-go away when that is done.
+go away when that is done. Of all holders that are ever born, `liars` and `withholders` per cent have a host that lies
+(netsim.liars); the liars are half of either kind that a challenge finds out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from consensus.merkle import segment_root
 from consensus.placement import REPLICAS, Registrant
 from netsim.census import Census
 from netsim.keeper import Arrive, Disk, Enter, Keeper, Seal, Strike, replica, unsealed
+from netsim.liars import Fickle, Forgetful, LyingDisk, Withholder, lot
 from netsim.links import LinkModel
 from netsim.nodes import Node
 from netsim.seeds import derive
@@ -28,7 +30,7 @@ from node.overlay.placing import ERAS_KEPT
 
 MONTH_MS: Final = 365 * 86_400_000 // 12
 PLACING_MS: Final = 24 * HOUR_MS
-"""From the beginning until every chunk has its holders and departures begin."""
+"""From the beginning until every chunk has its holders."""
 
 OWNERS: Final = 10
 
@@ -63,6 +65,10 @@ class Population:
         """Real key pairs come from `keys`; None stands for hashes."""
         self.seed, self.options, self.limits, self.keys = seed, options, limits, keys
         self.disks: dict[NodeId, Disk] = {}
+        self.settled_ms = PLACING_MS * (2 if options["liars"] else 1)
+        """When departures begin and owners may go: with liars a day later, for only an owner finds out three of them."""
+        self.phase = derive(seed, "liars").randrange(100)
+        self.taken_in = 0  # how many holders were ever born
         self.pens: dict[NodeId, Signs] = {}
         self.registry: tuple[Registrant, ...] = ()
         self.registries: list[Enter] = []  # of the last ERAs, oldest first
@@ -83,10 +89,30 @@ class Population:
         world.on_fact(Started, lambda _now, node, _fact: self._greet(world.nodes[node]))
         world.on_fact(Fetch, lambda _now, node, fact: self._fetch(world.nodes[node], fact))
         for _ in range(nodes):
-            self.holders[self._born().index] = None
+            self._hold()
         self._register()
         world.every(HOUR_MS, self._strike)
-        world.at(world.now + PLACING_MS, self._mortal)
+        world.at(world.now + self.settled_ms, self._mortal)
+
+    def _hold(self) -> int:
+        """One more holder, true or not."""
+        node, disk = self._born(), self._disk()
+        self.disks[node.id] = disk
+        self.holders[node.index] = None
+        if isinstance(disk, LyingDisk):
+            self.census.distrust(node.index, is_found_out=disk.is_found_out)
+        return node.index
+
+    def _disk(self) -> Disk:
+        number, self.taken_in = self.taken_in, self.taken_in + 1
+        liars, withholders = self.options["liars"], self.options["withholders"]
+        untrue = liars + withholders
+        if not lot(number, untrue, self.phase):
+            return Disk()
+        counts, turn = self.world.counts, (number * untrue + self.phase) // 100
+        if lot(turn, 100 * withholders // untrue, 0):
+            return Withholder(counts)
+        return Fickle(counts) if turn % 2 else Forgetful(counts)
 
     def _born(self) -> Node:
         number = len(self.world.nodes)
@@ -97,7 +123,7 @@ class Population:
             pair = self.keys(self.seed, number)
             me = NodeId(pair.public)
             self.pens[me] = pair
-        self.disks[me] = {}
+        self.disks[me] = Disk()
         return self.world.add(me)
 
     # The beacon and the registry
@@ -158,9 +184,7 @@ class Population:
 
     def _replace(self, index: int) -> None:
         self.depart(index)
-        fresh = self._born()
-        self.holders[fresh.index] = None
-        self._doom(fresh.index)
+        self._doom(self._hold())
 
     def depart(self, index: int) -> None:
         """A holder leaves for good."""
@@ -179,7 +203,7 @@ class Population:
         def done() -> None:
             if node.up and node.life == life:
                 source = self.world.by_id.get(fact.peer)
-                data = self.disks[source.id].get(fact.root) if source is not None and source.up else None
+                data = self.disks[source.id].served(fact.root) if source is not None and source.up else None
                 self._post(node, Arrive(fact.ref, data))
 
         self.world.at(self.world.now + took, done)
@@ -206,8 +230,8 @@ class Population:
             at = world.now + 60_000 + PLACING_MS * number // (2 * chunks)
             world.at(at, lambda owner=owner, order=order: world.command(owner.index, order))  # type: ignore[misc]
         for owner in owners[staying:]:
-            world.at(world.now + PLACING_MS, lambda owner=owner: world.stop_node(owner.index, "away"))  # type: ignore[misc]
-        world.at(world.now + PLACING_MS, self.census.observe)
+            world.at(world.now + self.settled_ms, lambda owner=owner: world.stop_node(owner.index, "away"))  # type: ignore[misc]
+        world.at(world.now + self.settled_ms, self.census.observe)
 
 
 def exponential(rng: Random, mean: int) -> int:

@@ -319,7 +319,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             "durability",
-            "chunks over a year in which `departures` per cent of the holders leave each month (no links of Tor's)",
+            "chunks over a year: `departures` per cent of the holders leave each month, `liars` per cent have no true copy",
             367 * 24 * 60,
             {
                 "departures": 20,
@@ -327,6 +327,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                 "challenge_h": 0,
                 "chunks": 100,
                 "owners_online": 0,
+                "liars": 10,
+                "withholders": 0,
                 "chunk_mb": 12,
                 "kb_s": 50,
                 "target_ppm": 1000,

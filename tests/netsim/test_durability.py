@@ -6,18 +6,29 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from consensus.ids import Digest
+from consensus.merkle import segment_root
+from consensus.placement import REPLICAS
+from netsim import keeper
 from netsim.__main__ import BROKE, HELD, USAGE, main
 from netsim.census import YEAR_MS, Census, closed_form, poisson_bounds
 from netsim.checks import judge
 from netsim.durability import DurabilityStage, Senseless, stage
 from netsim.faults import Plan
+from netsim.keeper import Disk, replica
+from netsim.liars import SERVED, SHOWN, THROWN, Fickle, Forgetful, corrupted, lot
 from netsim.population import MONTH_MS, PLACING_MS, exponential, lifetime_ms
 from netsim.scenarios import keys_of, named, recipe
+from node.overlay import watching
 from node.overlay.custody import HOUR_MS, Repaired, ReplicaDamaged
+from node.overlay.machine import Rejected
 
 DAY_MS = 24 * HOUR_MS
-QUIET = {"departures": 0, "chunks": 12, "challenge_h": 6}
+TRUE = {"liars": 0}
+QUIET = {"departures": 0, "chunks": 12, "challenge_h": 6, **TRUE}
 
 
 def made(nodes: int, days: int, seed: int = 1, **options: int) -> tuple[DurabilityStage, int]:
@@ -97,8 +108,78 @@ def test_a_holder_whose_bytes_are_gone_is_found_out_and_replaced() -> None:
 
 
 @pytest.mark.component
+def test_liars_are_found_out_and_every_chunk_gets_three_copies_on_true_holders() -> None:
+    built, end = made(20, 12, **QUIET | {"liars": 30})
+    world, census = built.world, built.measures
+    blamed = []
+    world.on_fact(Rejected, lambda _now, _node, fact: blamed.append(world.by_id[fact.peer].index))
+    world.run(census.begun + PLACING_MS)
+    assert sum(len(claims) for claims in census.claims.values()) > 6, "liars have signed"
+    assert min(copies(census)) < 3
+    assert judge(world, end, built.checks) is None
+    assert min(copies(census)) >= 3
+    assert not census.losses
+    kinds = {type(built.population.disks[world.nodes[index].id]) for index in census.liars}
+    assert kinds == {Forgetful, Fickle}
+    assert len(census.liars) == 6
+    assert min(census.numbers()["lies"][name] for name in (THROWN, SHOWN)) > 0
+    assert blamed
+    assert set(blamed) <= set(census.liars), "nobody who is true is blamed"
+
+
+@pytest.mark.component
+def test_corrupt_replicas_are_served_and_never_signed_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    heavy = {"departures": 80, "liars": 0, "withholders": 40, "chunks": 12, "challenge_h": 6, "target_ppm": 0}
+    done = ran(20, 14, **heavy)
+    assert done.broken is None
+    assert done.measures.numbers()["lies"][SERVED] > 0
+    assert done.measures.rejections["a replica that is not what its owner committed to"] > 0
+    real = segment_root
+    roots = {real(data) for chunk in done.measures.holders for data in (replica(chunk, j) for j in range(REPLICAS))}
+
+    def blind(data: bytes) -> Digest:
+        """A host that does not see the bit that is wrong."""
+        return real(data) if real(data) in roots else real(corrupted(data))
+
+    monkeypatch.setattr(keeper, "segment_root", blind)
+    broken = ran(20, 14, **heavy).broken
+    assert broken is not None
+    assert broken.check == "NothingFalseBelieved"
+    assert broken.sentence.startswith("it has signed for replica")
+
+
+def test_who_takes_a_false_answer_breaks_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "shown", lambda *_: True)
+    broken = ran(20, 3, **QUIET | {"liars": 30}).broken
+    assert broken is not None
+    assert broken.check == "NothingFalseBelieved"
+    assert broken.sentence.startswith("it took a false answer")
+
+
+@pytest.mark.parametrize(("options", "lie"), [({"liars": 30}, SHOWN), ({"withholders": 30}, SERVED)])
+def test_a_run_whose_liars_told_no_lie_breaks(
+    options: dict[str, int], lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (Forgetful, Fickle):
+        monkeypatch.setattr(kind, "keep", Disk.keep)
+        monkeypatch.setattr(kind, "shown", Disk.shown)
+    broken = ran(20, 3, **QUIET | options).broken
+    assert broken is not None
+    assert broken.check == "LiesTold"
+    assert broken.sentence.endswith(f"there were no {lie}")
+
+
+@given(percent=st.integers(0, 100), phase=st.integers(0, 99), count=st.integers(0, 300), split=st.integers(0, 300))
+def test_liars_are_as_many_as_were_asked_for_among_any_that_follow_each_other(
+    percent: int, phase: int, count: int, split: int
+) -> None:
+    chosen = sum(lot(number, percent, phase) for number in range(split, split + count))
+    assert count * percent // 100 <= chosen <= -(-count * percent // 100)
+
+
+@pytest.mark.component
 def test_where_most_leave_within_a_month_chunks_are_lost_about_as_often_as_the_theory_says() -> None:
-    done = ran(30, 40, 2, departures=95, repair_h=48, challenge_h=24, chunks=60, target_ppm=0)
+    done = ran(30, 40, 2, departures=95, repair_h=48, challenge_h=24, chunks=60, target_ppm=0, **TRUE)
     numbers = done.measures.numbers()
     expected, _ = done.measures.expected()
     low, high = poisson_bounds(numbers["lost"], 0.001)
@@ -109,7 +190,7 @@ def test_where_most_leave_within_a_month_chunks_are_lost_about_as_often_as_the_t
 
 
 def test_real_signatures_lead_to_the_same_copies() -> None:
-    what = recipe(named("durability"), 8, 1, 3 * 24 * 60, {"departures": "0", "chunks": "3"}, Plan())
+    what = recipe(named("durability"), 8, 1, 3 * 24 * 60, {"departures": "0", "chunks": "3", "liars": "0"}, Plan())
     built = stage(what, keys=keys_of)
     assert judge(built.world, built.world.now + what.duration_ms, built.checks) is None
     assert copies(built.measures) == [3] * 3
@@ -122,7 +203,7 @@ def test_one_seed_is_one_run_and_another_seed_another() -> None:
 
 
 def test_chunks_that_find_no_three_holders_break_the_run() -> None:
-    built, end = made(8, 3, departures=0, chunks=2)
+    built, end = made(8, 3, departures=0, chunks=2, **TRUE)
     for index in list(built.population.holders)[2:]:
         built.world.at(built.world.now, lambda index=index: built.population.depart(index))  # type: ignore[misc]
     broken = judge(built.world, end, built.checks)
@@ -133,11 +214,26 @@ def test_chunks_that_find_no_three_holders_break_the_run() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"departures": 100}, {"owners_online": 101}, {"repair_h": 0}, {"chunks": 0}, {"repair_h": 6, "challenge_h": 4}],
+    [
+        {"departures": 100},
+        {"owners_online": 101},
+        {"repair_h": 0},
+        {"chunks": 0},
+        {"repair_h": 6, "challenge_h": 4},
+        {"liars": 51},
+        {"withholders": 51},
+        {"liars": 4},  # of 20: not one
+    ],
 )
 def test_options_that_make_no_world_are_told(options: dict[str, int]) -> None:
     with pytest.raises(Senseless):
         made(20, 10, **options)
+
+
+def test_a_run_that_ends_before_the_liars_can_be_found_out_is_refused() -> None:
+    made(20, 2, departures=0, **TRUE)
+    with pytest.raises(Senseless, match="50 hours"):
+        made(20, 2, departures=0, liars=10)
 
 
 def test_lifetimes_are_exponential_and_leave_the_share_that_was_asked_for() -> None:
