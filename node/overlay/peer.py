@@ -294,8 +294,10 @@ class Peer:
         if self._announcing:
             return Ruling.ACCEPT  # our own, which the logs hold already
         verdict, heard = self.logs.on_gossip(self._now, author, data)
-        self._heard += heard
-        return Ruling(verdict)
+        ruling = Ruling(verdict)
+        if ruling is not Ruling.REJECT:  # which gossip notes, once, and of who sent it
+            self._heard += heard
+        return ruling
 
     def _gossip_says(self, now: Millis, out: list[Action]) -> list[Action]:
         """What gossip wants done, and what the logs want because of it."""
