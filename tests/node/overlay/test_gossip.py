@@ -510,6 +510,18 @@ def test_an_ihave_flood_makes_us_ask_for_a_bounded_number() -> None:
     assert [bool(frames(rig.get(rig.peers[1], one))) for _ in range(2)] == [True, False]  # others are still heard
 
 
+def test_of_many_ihaves_in_one_heartbeat_only_the_first_are_looked_at() -> None:
+    rig = Rig(8)
+    attacker, limits = rig.peers[0], GossipLimits()
+    told = [Rpc(ihave=(Ihave(TOPIC, (message_id(AUTHOR, n),)),)) for n in range(limits.ihaves_max + 20)]
+    rig.now = Millis(-(-rig.now // limits.heartbeat_ms) * limits.heartbeat_ms)
+    actions = [rig.get(attacker, each) for each in told]
+    assert [len(frames(each)) for each in actions] == [1] * limits.ihaves_max + [0] * 20
+    assert [fact for each in actions for fact in facts(each)] == [Throttled(attacker, "IHAVEs")]
+    rig.now = Millis(rig.now + limits.heartbeat_ms)
+    assert len(frames(rig.get(attacker, told[-1]))) == 1
+
+
 def message_id(author: int, seqno: int) -> bytes:
     return peer_id(node(author)) + seqno.to_bytes(8, "big")
 
@@ -583,6 +595,24 @@ def test_a_prune_keeps_us_away_for_an_hour_at_most(backoff_s: int) -> None:
     rig.now = Millis(rig.now + 3_600_000)
     assert not [rpc for _, rpc in frames(rig.gossip.on_timer(rig.now, HEARTBEAT)) if rpc.graft]
     assert [rpc for _, rpc in frames(rig.beat()) if rpc.graft]
+
+
+def test_a_flood_of_prunes_and_grafts_by_identities_without_number_fills_bounded_books() -> None:
+    limits = GossipLimits(backoffs_max=20)
+    rig = Rig(8, limits=limits)
+    rig.beat()
+    largest = 0
+    for number in range(1_000, 1_200):
+        stranger = node(number)
+        rig.gossip.on_peer_up(rig.now, stranger, dialled=False)
+        rig.get(stranger, Rpc(graft=(TOPIC, "elsewhere")))
+        rig.get(stranger, Rpc(prune=(Prune(TOPIC, (), U64_MAX), Prune("elsewhere", (), U64_MAX))))
+        rig.get(stranger, Rpc(graft=(TOPIC,)))
+        rig.gossip.on_peer_lost(rig.now, stranger)
+        largest = max(largest, len(rig.gossip._meshes._backoff))
+        assert len(rig.gossip.mesh(TOPIC)) <= limits.degree_high
+    assert largest == limits.backoffs_max
+    assert len(rig.gossip._meshes.peers) == len(rig.gossip._lazy._shares) == 8
 
 
 def test_peers_named_in_a_prune_are_passed_on_once_each_and_only_those_we_do_not_know() -> None:
