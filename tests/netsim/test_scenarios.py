@@ -11,7 +11,7 @@ import pytest
 from consensus.ids import Millis
 from netsim.__main__ import main
 from netsim.checks import Broken, judge
-from netsim.faults import Contradiction, Crash, Cut, MassRestart, Plan
+from netsim.faults import Contradiction, Crash, Cut, MassRestart, Plan, StepClock
 from netsim.links import LOSSY
 from netsim.measures import Measures
 from netsim.scenarios import SCENARIOS, SEEDS, LinksTook, Stage, Trust, Unknown, from_file, named, recipe, stage
@@ -118,6 +118,23 @@ def test_links_that_lose_a_tenth_cost_no_entry_and_no_honest_node_its_name(seed:
     assert facts[Graylisted] == facts[Blocked] == facts[Rejected] == 0
     assert made.measures.missing() == []
     assert set(made.measures.delivered.values()) == {20}
+
+
+@pytest.mark.component
+def test_clocks_set_by_an_hour_either_way_cost_no_entry_and_no_honest_node_its_name() -> None:
+    """Two of the four restart at once: their time jumps, where the others' makes up for it bit by bit."""
+    hour = 3_600_000
+    steps = [StepClock(node, 150_000, delta) for node, delta in ((3, hour), (4, -hour), (5, hour), (6, -hour))]
+    made, broken = play("bootstrap", nodes=12, more=Plan((*steps, Crash(5, 155_000, 5_000), Crash(6, 155_000, 5_000))))
+    world, measures = made.world, made.measures
+    assert broken is None
+    assert (world.counts["clock steps"], world.counts["restarts"]) == (4, 2)
+    assert world.nodes[5].now(world.now) - world.now > hour // 2 > world.now - world.nodes[3].now(world.now)
+    assert world.now - world.nodes[6].now(world.now) > hour // 2
+    assert world.facts[Graylisted] == world.facts[Blocked] == world.facts[Rejected] == 0
+    assert measures.missing() == []
+    assert set(measures.delivered.values()) == {12}
+    assert all(one.found for one in measures.look_ups)
 
 
 def test_links_that_did_nothing_and_honest_nodes_that_are_shut_out_are_told() -> None:
