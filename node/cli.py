@@ -161,6 +161,9 @@ def _running(add: _Add) -> None:
         "--dir", metavar="DIR", help="keep the homes here, or take up those that are (a folder that is removed)"
     )
     made.add_argument("--once", action="store_true", help="stop as soon as all are connected")
+    made.add_argument(
+        "--drill", action="store_true", help="record on one node, lose its disk, play from the others, and stop"
+    )
     add("status", "what the running node does, on one screen", "asking:status")
     add("metrics", "the running node's figures in Prometheus' text format", "asking:metrics")
     made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")

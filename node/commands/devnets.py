@@ -1,17 +1,19 @@
-"""devnet: N real daemons on this machine, with a live view, until Ctrl-C."""
+"""devnet: N real daemons on this machine, with a live view, until Ctrl-C; or a drill in which one of them loses its disk."""
 
 import argparse
 import signal
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 
+from consensus.placement import REPLICAS
 from node.config import Home
 from node.console import Console
 from node.devnet import LOOK_S, Devnet, devnet
-from node.exits import DONE, Ended, Unavailable
+from node.exits import DONE, Ended, Unavailable, Usage
+from node.lossdrill import drill
 from node.network import Carrier
 from pipeline.session import cause
 
@@ -20,7 +22,7 @@ def run(args: argparse.Namespace, _home: Home, console: Console) -> int:
     """`lucid-node devnet`."""
     with ExitStack() as until:
         if args.dir is None:
-            folder = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="devnet-")))
+            folder = Path(until.enter_context(TemporaryDirectory(prefix="devnet-")))
         else:
             folder = Path(args.dir).absolute()
         try:
@@ -33,11 +35,19 @@ def run(args: argparse.Namespace, _home: Home, console: Console) -> int:
 
 
 async def _run(args: argparse.Namespace, folder: Path, console: Console) -> int:
+    if args.drill and args.nodes <= REPLICAS:
+        raise Usage(f"a drill needs {REPLICAS + 1} nodes at least: {REPLICAS} hold what the one records that is lost")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop, nursery.cancel_scope)
         console.say(f"Starting {args.nodes} nodes over {args.transport} in {folder} …")
         async with devnet(folder, args.nodes, Carrier[args.transport.upper()]) as net:
-            await _watch(net, console, once=args.once)
+            await _watch(net, console, once=args.once or args.drill)
+            if args.drill:
+                with TemporaryDirectory(prefix="drill-") as place:
+                    told = await drill(net, Path(place), console)
+                console.result({**net.facts(), **told})
+            elif args.once:
+                console.result(net.facts())
         nursery.cancel_scope.cancel()
     console.say("All nodes are stopped.")
     return DONE
@@ -51,12 +61,13 @@ async def _watch(net: Devnet, console: Console, *, once: bool) -> None:
             drawn = console.redraw(net.screen(), drawn)
         if net.connected_s is not None and not told:
             told = True
-            if not console.is_live:
+            if once or not console.is_live:
                 console.say(f"All {len(net.nodes)} nodes are connected after {net.connected_s:.1f} s.")
-                _advise(net, console)
-            console.result(net.facts())
             if once:
                 return
+            if not console.is_live:
+                _advise(net, console)
+            console.result(net.facts())
         await trio.sleep(LOOK_S)
 
 
