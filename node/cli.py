@@ -126,10 +126,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _networks(add: _Add) -> None:
     where = "where newcomers ask first: /onion3/ADDRESS:PORT of this home, or of another as NODE@MULTIADDR"
+    own = f"{where} (this home alone)"
     made = add("create", "make a network: one file, signed by this home's identity", "networks:create")
     made.add_argument("name", metavar="NAME", help="1 to 32 of a–z, 0–9 and hyphens")
     made.add_argument("--mode", choices=("mainnet", "sandbox", "devnet"), required=True, help="what it is for")
-    made.add_argument("--bootstrap", metavar="MULTIADDR", nargs="+", action="extend", help=where)
+    made.add_argument("--bootstrap", metavar="MULTIADDR", nargs="+", action="extend", help=own)
     founders = "ids of the first voters, the Server first (this home)"
     made.add_argument("--founder", metavar="KEY", type=_signer, nargs="+", action="extend", help=founders)
     made.add_argument("--transport", choices=("tor", "loopback"), default="tor", help="loopback: devnets only (tor)")
