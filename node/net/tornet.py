@@ -11,6 +11,9 @@ wherever the wall clock stands; relays are told to RELOAD once there is a consen
 client starts before every relay can serve it, since it would wait ten seconds before asking again. A vote that a relay
 missed on a slow machine cannot be mended within the interval: all starts anew, with more time before the vote.
 
+The authority is no guard. It has served every relay when the first vote comes, and may be the only node that has measured
+any bandwidth: all paths then end at it, and those that would begin there too are refused until the next consensus.
+
 Each network has a 127.a.b.0/24 of its own, one address a node, so that fixed ports do for any number of networks at once.
 """
 
@@ -96,7 +99,9 @@ V3AuthDistDelay 20
 V3AuthNIntervalsValid 3
 TestingDirAuthVoteExit *
 TestingDirAuthVoteHSDir *
-TestingDirAuthVoteGuard *
+TestingDirAuthVoteGuard {{guards}}
+TestingDirAuthVoteGuardIsStrict 1
+AuthDirFastGuarantee 1
 TestingMinExitFlagThreshold 0
 TestingMinFastFlagThreshold 0
 TestingAuthDirTimeToLearnReachability 0
@@ -194,7 +199,9 @@ class TorNetwork:
         """Starts authority and relays and returns when each relay can serve clients."""
         await self._make_keys()
         offset = math.ceil(time.time() + self.lead_s) % _FIRST_INTERVAL_S
-        self._write(self.authority, _RELAY + _AUTHORITY.replace("{offset}", str(offset)))
+        guards = ",".join(relay.fingerprint for relay in self.relays)
+        authority = _AUTHORITY.replace("{offset}", str(offset)).replace("{guards}", guards)
+        self._write(self.authority, _RELAY + authority)
         for relay in self.relays:
             self._write(relay, _RELAY)
         for node in (self.authority, *self.relays):
