@@ -1,16 +1,16 @@
-"""`./lucid bench [seal|verify|record|netsim|lookup|striping] [--rounds N]`: figures of this machine, side by side with the peers."""
+"""`./lucid bench [seal|verify|record|netsim|lookup|striping|tor] [--rounds N]`: figures of this machine, side by side with the peers."""
 
 import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
-from tests.bench import lookup, netsim, record, seal, striping, verify
+from tests.bench import lookup, netsim, record, seal, striping, tor, verify
 from tests.bench.measure import machine
 
 PIPELINE = {"seal": seal.main, "verify": verify.main, "record": record.main}
-OVERLAY = {"netsim": netsim.main, "lookup": lookup.main, "striping": striping.main}
-"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; striping makes a private Tor network."""
+OVERLAY = {"netsim": netsim.main, "lookup": lookup.main, "striping": striping.main, "tor": tor.main}
+"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; striping and tor make private Tor networks."""
 
 
 def _count(text: str) -> int:
