@@ -1,8 +1,9 @@
 """The transport that a network prescribes, opened for one home: Tor, or loopback for devnets.
 
-    HOME/onion    32 bytes, the seed of our onion: a key of its own, so that it can change while the identity stays
-    HOME/torrc    torrc lines of a private Tor network, where devnets and tests put them; else it is the public one
-    HOME/tor/     what a tor of our own keeps
+    HOME/onion          32 bytes, the seed of our onion: a key of its own, so that it can change while the identity stays
+    HOME/onion.socket   where tor hands over who comes through it
+    HOME/torrc          torrc lines of a private Tor network, where devnets and tests put them; else it is the public one
+    HOME/tor/           what a tor of our own keeps
 
 Source: DESIGN §4; findings/tor.md §6, §8.
 """
@@ -17,17 +18,19 @@ from node.config import Config, Home
 from node.exits import Unavailable, Usage
 from node.log import EventLog
 from node.membership import carrier_of
-from node.net.endpoints import BadEndpoint, parse_endpoint
+from node.net.endpoints import BadEndpoint, Endpoint, parse_endpoint
 from node.net.loopback import Loopback
+from node.net.onion import BadOnion, parse_onion
 from node.net.onions import Onions
 from node.net.swarm import Transport
-from node.net.tor import ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
+from node.net.tor import SYSTEM_SOCKS, ExternalOnion, ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
 from node.net.torprocess import NoTorProcess
 from node.net.torsupervisor import open_tor
 from node.network import Carrier, NetworkTerms
 from pipeline import durable
 
 SEED_BYTES = 32
+BACKEND = "onion.socket"
 
 
 class Carried(NamedTuple):
@@ -46,24 +49,40 @@ async def carrier(home: Home, config: Config, terms: NetworkTerms, log: EventLog
     torrc = home.path / "torrc"
     mode = _mode(home, config, torrc.read_text() if torrc.exists() else "")
     limits = TorLimits(allow_outdated=config.tor_allow_outdated)
-    backend = home.path / "onion.socket"
     try:
         async with open_tor(mode, limits) as tor:
             log.info("tor.opened", mode=config.tor_mode)
-            yield Carried(Onions(tor, onion_seed(home), backend), tor)
+            yield Carried(_onions(home, mode, tor), tor)
     except (TorOutdated, NoTorProcess, BadEndpoint) as error:
         raise Unavailable(str(error)) from error
 
 
-def _mode(home: Home, config: Config, torrc: str) -> ManagedTor | SystemTor:
+def _mode(home: Home, config: Config, torrc: str) -> ManagedTor | SystemTor | ExternalOnion:
     if config.tor_mode == "system":
-        try:
-            return SystemTor(parse_endpoint(config.tor_control), private=bool(torrc))
-        except BadEndpoint as error:
-            raise Usage(f"tor.control: {error}") from error
+        socks = _endpoint("tor.socks", config.tor_socks) if config.tor_socks else SYSTEM_SOCKS
+        return SystemTor(_endpoint("tor.control", config.tor_control), socks, private=bool(torrc))
     if config.tor_mode == "external":
-        raise Usage("tor.mode = external is not served by this version: take managed or system")
+        name, _, port = config.tor_onion.rpartition(":")
+        try:
+            onion = parse_onion(name)
+        except BadOnion as error:
+            raise Usage(f"tor.onion: {error}") from error
+        backend = home.path / BACKEND if config.listen.endswith(":0") else _endpoint("network.listen", config.listen)
+        return ExternalOnion(onion, backend, int(port), _endpoint("tor.socks", config.tor_socks))
     return ManagedTor(home.path / "tor", torrc)
+
+
+def _endpoint(setting: str, text: str) -> Endpoint:
+    try:
+        return parse_endpoint(text)
+    except BadEndpoint as error:
+        raise Usage(f"{setting}: {error}") from error
+
+
+def _onions(home: Home, mode: ManagedTor | SystemTor | ExternalOnion, tor: Tor) -> Onions:
+    if isinstance(mode, ExternalOnion):
+        return Onions(tor, bytes(SEED_BYTES), mode.backend, port=mode.port, onion=mode.onion)
+    return Onions(tor, onion_seed(home), home.path / BACKEND)
 
 
 def onion_seed(home: Home) -> bytes:

@@ -40,15 +40,17 @@ TEMPLATE: Final = """\
 
 [network]
 # transport = "auto"       # "auto" is what the network's file says; "tor", or "loopback" for devnets
-# listen = "127.0.0.1:0"   # where the daemon waits for what tor, or another node of a devnet, brings; port 0: a free one
+# listen = "127.0.0.1:0"   # loopback: where the daemon waits for other nodes of a devnet; port 0: a free one. Over tor only with
+                           # mode "external": where your onion leads; port 0: to the unix socket `onion.socket` beside this file
 # stripes = 3              # holders that send parts of one chunk at once when it is fetched, each on a circuit of its own; 1 to 4
 
 [tor]
 # mode = "managed"         # "managed": a tor of our own; "system": the machine's tor by its control port; "external": you
                            # run the onion service yourself and the daemon touches no control port
 # control = ""             # system: the control socket or port, as /run/tor/control or 127.0.0.1:9051
-# socks = ""               # external: the SOCKS port of your tor, as 127.0.0.1:9050
-# onion = ""               # external: your onion address and port, as ADDRESS.onion:4001; it has to lead to network.listen
+# socks = ""               # external: the SOCKS socket or port of your tor, as 127.0.0.1:9050; system: else /run/tor/socks
+# onion = ""               # external: your onion address and port, as ADDRESS.onion:4001; it has to lead to network.listen,
+                           # in the torrc: HiddenServicePort 4001 127.0.0.1:PORT, or HiddenServicePort 4001 unix:HOME/onion.socket
 # allow_outdated = false   # true accepts a tor older than 0.4.9.11 on a public network
 """
 
@@ -101,7 +103,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "listen": (rf"127\.0\.0\.1:(?:0|{_PORT})", "127.0.0.1:PORT"),
     "tor_mode": ("managed|system|external", '"managed", "system" or "external"'),
     "tor_control": (rf"|/.+|127\.0\.0\.1:{_PORT}", "a socket's whole path or 127.0.0.1:PORT"),
-    "tor_socks": (rf"|127\.0\.0\.1:{_PORT}", "127.0.0.1:PORT"),
+    "tor_socks": (rf"|/.+|127\.0\.0\.1:{_PORT}", "a socket's whole path or 127.0.0.1:PORT"),
     "tor_onion": (rf"|[a-z2-7]{{56}}\.onion:{_PORT}", "ADDRESS.onion:PORT"),
 }
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {"system": ("tor_control",), "external": ("tor_socks", "tor_onion")}

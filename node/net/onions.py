@@ -50,14 +50,23 @@ def parse_multiaddr(address: bytes) -> tuple[Onion, int] | None:
 class Onions:
     """A Transport (node.net.swarm) over a Tor.
 
-    seed: our onion's, 32 bytes; backend: where tor hands connections over to us, with port 0 the system chooses one.
+    seed: our onion's, 32 bytes; backend: where tor hands connections over to us, with port 0 the system chooses one;
+    onion: ours where somebody else holds its key, and the seed is of no use (ExternalOnion).
     """
 
     def __init__(
-        self, tor: Tor, seed: bytes, backend: Endpoint, *, port: int = PORT, readers: Sequence[str] = ()
+        self,
+        tor: Tor,
+        seed: bytes,
+        backend: Endpoint,
+        *,
+        port: int = PORT,
+        readers: Sequence[str] = (),
+        onion: Onion | None = None,
     ) -> None:
         self._tor, self._seed, self._backend = tor, seed, backend
         self._port, self._readers = port, tuple(readers)
+        self._onion = onion_of(seed) if onion is None else onion
 
     def handles(self, address: bytes) -> bool:
         """Whether it is a valid onion's."""
@@ -84,7 +93,7 @@ class Onions:
         It starts before tor has made the onion known, which may take minutes, so that a node can dial meanwhile.
         """
         listener, endpoint = await _listener(self._backend)
-        onion = onion_of(self._seed)
+        onion = self._onion
         async with listener, bare_nursery() as nursery:
             try:
                 await nursery.start(trio.serve_listeners, accept, [listener])

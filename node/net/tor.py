@@ -23,6 +23,8 @@ from node.net.onion import Onion
 
 VERSION_PUBLIC: Final = (0, 4, 9, 11)
 VERSION_PRIVATE: Final = (0, 4, 8)
+SYSTEM_SOCKS: Final = Path("/run/tor/socks")
+"""Where Debian's service has it."""
 
 
 class TorState(Enum):
@@ -131,7 +133,7 @@ class SystemTor:
     """A tor that somebody else runs, such as Debian's service, whose control port we may use."""
 
     control: Endpoint = Path("/run/tor/control")
-    socks: Endpoint = Path("/run/tor/socks")
+    socks: Endpoint = SYSTEM_SOCKS
     private: bool = False
     """Whether it is in a private network."""
 
