@@ -489,6 +489,24 @@ def test_a_liar_that_always_differs_wastes_a_bounded_number_of_exchanges() -> No
     assert [one.complete for one in facts(out, Reconciled)] == [False]
 
 
+def test_a_liar_that_gives_what_we_have_bit_by_bit_is_asked_no_more_often_than_the_limit() -> None:
+    """Each answer gets somewhere: its range shrinks by a hair, and an entry comes with it."""
+    part, send = hold_sixty(functools.partial(machine, steps=40))
+    known = max(part._logs.directory.items(0, 60), key=lambda item: item.author).raw
+    exchanges = 1
+    out = part.on_frame(NOW, IDS[1], write_frame(TellRanges(((0, Cuts((), (), ())),))), send.exchange)
+    while sends := [one for one in out if isinstance(one, Send)]:
+        exchanges += 1
+        question = read_frame(sends[0].frame)
+        assert isinstance(question, FetchEntries)
+        lacks = tuple(bytes(-(-len(held) // 128)) for held in question.haves)
+        gift = GiveEntries((exchanges.to_bytes(33),), lacks, (known,))
+        out = part.on_frame(NOW, IDS[1], write_frame(gift), sends[0].exchange)
+        assert not facts(out, Rejected)
+    assert exchanges == 40
+    assert [(one.complete, one.learned) for one in facts(out, Reconciled)] == [(False, 0)]
+
+
 def test_more_questions_or_bytes_than_a_minute_allows_are_refused_until_the_next() -> None:
     part = machine(requests=3)
     part.on_peer_up(NOW, IDS[1], False)
