@@ -30,12 +30,15 @@ THIS = Path(sys.executable)
 
 @pytest.mark.component
 def test_the_order_of_sets_in_a_process_decides_nothing() -> None:
-    program = TOYS + peers([Trial("sybil-flood", 15, 14, {"join_s": 20, "messages": 12, "look_ups": 20})])
+    siege = Trial("sybil-flood", 15, 14, {"join_s": 20, "messages": 12, "look_ups": 20})
+    lies = Trial("durability", 12, 5 * 24 * 60, {"chunks": 6, "departures": 80, "liars": 20})
+    program = TOYS + peers([siege, lies])
     runs = {run(THIS, program, {"PYTHONHASHSEED": seed}) for seed in HASH_SEEDS}
     assert len(runs) == 1
     said = runs.pop()
     assert "'crashes'" in said
     assert "sybil-flood" in said
+    assert "durability" in said
 
 
 @pytest.mark.component
