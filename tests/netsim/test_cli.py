@@ -127,7 +127,13 @@ def test_a_plan_that_contradicts_itself_is_never_run(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().err == "lucid-netsim: Heal at 5 ms: there is no cut x to heal then\n"
 
 
-def test_where_nothing_can_be_written_nothing_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nothing_can_be_written_nothing_is_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise AssertionError("it is run, for nothing")
+
+    monkeypatch.setattr("netsim.__main__.perform", run)
     (tmp_path / "file").touch()
     assert main(["run", "bootstrap", *QUICK, "--out", str(tmp_path / "file" / "report")]) == 3
     out, err = capsys.readouterr()
