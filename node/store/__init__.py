@@ -6,7 +6,7 @@ changes of a commit stand in for transactions, so that one engine can be replace
 (DESIGN §9). `node.store.memory` is the fake of both protocols and passes the same tests.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -68,6 +68,13 @@ class Busy(Exception):
         self.pid = pid
 
 
+class Held(Exception):
+    """A chunk is not removed: a legal hold is on its session, which has to be released first."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"chunk {digest.hex()[:12]} belongs to a session on legal hold: release the hold first")
+
+
 class Store(Protocol):
     """Records of one node, in tables, ordered by key; one process has it open, any number of its tasks use it.
 
@@ -115,7 +122,10 @@ class Chunks(ChunkSink, ChunkSource, Protocol):
         """Bytes kept under the digest. Raises KeyError when absent."""
 
     def delete(self, digest: Digest) -> None:
-        """Frees the chunk's room; one that is not there is no error. A power cut may bring it back."""
+        """Frees the chunk's room; one that is not there is no error. A power cut may bring it back. Raises Held."""
+
+    def hold(self, digests: Collection[Digest]) -> None:
+        """From now on nothing removes these chunks, there or not, whoever asks; it replaces what was held before."""
 
     def digests(self) -> Iterator[Digest]:
         """The chunks kept, in ascending order; one that comes or goes meanwhile may or may not be among them."""

@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from typing import Final
 from blake3 import blake3
 
 from consensus.ids import Digest
+from node.store import Held
 from pipeline.durable import sync
 from pipeline.stores import NoRoom
 
@@ -65,6 +66,7 @@ class ChunkFiles:
         self._used: int | None = None
         self._pending = 0
         self._fresh: set[Digest] = set()
+        self._held: frozenset[Digest] = frozenset()
         self._folders: set[Path] = set()
 
     def put(self, digest: Digest, sealed: memoryview, *, reserve: bool = False) -> None:
@@ -109,9 +111,14 @@ class ChunkFiles:
         return length
 
     def delete(self, digest: Digest) -> None:
-        """Frees the chunk's room; one that is not there is no error."""
+        """Frees the chunk's room; one that is not there is no error. Raises Held."""
         with self._lock:
             self._remove(digest)
+
+    def hold(self, digests: Collection[Digest]) -> None:
+        """As `Chunks.hold` says."""
+        with self._lock:
+            self._held = frozenset(digests)
 
     def digests(self) -> Iterator[Digest]:
         """The chunks kept, in ascending order."""
@@ -135,14 +142,15 @@ class ChunkFiles:
     def sweep_unreferenced(self, referenced: Callable[[Digest], bool]) -> int:
         """Removes the chunks that nothing refers to; returns how many.
 
-        Spares those put since this object was made: the record that refers to them may be about to be committed.
+        Spares those that are held, and those put since this object was made: the record that refers to them may be about
+        to be committed.
         """
         removed = 0
         for digest in self.digests():
             if referenced(digest):
                 continue
             with self._lock:
-                if digest not in self._fresh:
+                if digest not in self._fresh and digest not in self._held:
                     self._remove(digest)
                     removed += 1
         return removed
@@ -250,6 +258,8 @@ class ChunkFiles:
             raise
 
     def _remove(self, digest: Digest) -> None:
+        if digest in self._held:
+            raise Held(digest)
         path = self.path(digest)
         length = _length(path)
         if length is not None:

@@ -6,14 +6,14 @@ For tests of what stands on a store, and for nodes that exist only in a simulati
 import errno
 import threading
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import trio
 
 from consensus.ids import Digest
-from node.store import Delete, Key, Put
+from node.store import Delete, Held, Key, Put
 from node.store.rows import Interval, Scan, changes, conflict, interval, row_key
 from pipeline.stores import NoRoom
 
@@ -95,6 +95,7 @@ class MemoryChunks:
     def __init__(self, *, quota_bytes: int = 0) -> None:
         self._quota_bytes = quota_bytes
         self._sealed: dict[Digest, bytes] = {}
+        self._held: frozenset[Digest] = frozenset()
         self._lock = threading.Lock()
 
     def put(self, digest: Digest, sealed: memoryview, *, reserve: bool = False) -> None:
@@ -116,7 +117,13 @@ class MemoryChunks:
 
     def delete(self, digest: Digest) -> None:
         with self._lock:
+            if digest in self._held:
+                raise Held(digest)
             self._sealed.pop(digest, None)
+
+    def hold(self, digests: Collection[Digest]) -> None:
+        with self._lock:
+            self._held = frozenset(digests)
 
     def digests(self) -> Iterator[Digest]:
         return iter(sorted(self._sealed))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.ids import Digest
-from node.store import ABSENT, ANY, Chunks, Conflict, Delete, Key, Put, Store
+from node.store import ABSENT, ANY, Chunks, Conflict, Delete, Held, Key, Put, Store
 from node.store.files import ChunkFiles
 from node.store.lmdb import LmdbStore
 from node.store.memory import MemoryChunks, MemoryStore
@@ -251,6 +251,21 @@ def test_a_deleted_chunk_is_gone_and_frees_its_room(chunks: Callable[[int], Chun
     assert not kept.has(first)
     kept.put(second, other)
     assert kept.usage() == 600
+
+
+def test_a_held_chunk_is_not_deleted_until_it_is_held_no_more(chunks: Callable[[int], Chunks]) -> None:
+    kept = chunks(0)
+    (held, data), (free, other) = named(b"held"), named(b"free")
+    kept.put(held, data)
+    kept.put(free, other)
+    kept.hold([held])
+    kept.delete(free)
+    with pytest.raises(Held, match="legal hold: release the hold first"):
+        kept.delete(held)
+    assert (list(kept.digests()), kept.usage()) == ([held], 4)
+    kept.hold([])
+    kept.delete(held)
+    assert (list(kept.digests()), kept.usage()) == ([], 0)
 
 
 def test_many_threads_may_put_the_same_chunks(chunks: Callable[[int], Chunks]) -> None:

@@ -196,12 +196,16 @@ def test_a_new_process_counts_what_is_there_against_the_quota(tmp_path: Path) ->
 
 def test_sweeping_removes_half_written_files_and_unreferenced_old_chunks(tmp_path: Path) -> None:
     before = ChunkFiles(tmp_path / "chunks")
-    referenced, forgotten, known = put(before, b"1"), put(before, b"2"), put(before, b"3")
+    referenced, forgotten, known, held = [put(before, data) for data in (b"1", b"2", b"3", b"5")]
     (tmp_path / "chunks" / ".x1.tmp").write_bytes(b"half")
     chunks = ChunkFiles(tmp_path / "chunks")
     assert chunks.sweep() == 1
     fresh = put(chunks, b"4")
     assert put(chunks, b"3") == known  # was there: its new reference may be about to be committed all the same
+    chunks.hold([held])
+    assert chunks.sweep_unreferenced({referenced}.__contains__) == 1
+    assert chunks.has(held)
+    chunks.hold([])
     assert chunks.sweep_unreferenced({referenced}.__contains__) == 1
     assert set(chunks.digests()) == {referenced, known, fresh}
     assert not chunks.has(forgotten)
