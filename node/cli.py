@@ -198,7 +198,17 @@ def _recording(add: _Add) -> None:
 
 
 def _inspecting(add: _Add) -> None:
-    add("sessions", "list the sessions of this home", "inspection:list_sessions")
+    add("sessions", "list the sessions of this home", "listing:list_sessions")
+    made = add("label", "call a session something; the owner's other devices see it", "annotating:label")
+    made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
+    made.add_argument("text", metavar="TEXT", help="what it is called; an empty text takes the label away")
+    made = add("note", "add a note to a session", "annotating:note")
+    made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
+    made.add_argument("text", metavar="TEXT", help="the note")
+    made = add("hold", "put a legal hold on a session: nothing that frees space deletes it", "annotating:hold")
+    made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
+    made.add_argument("--reason", metavar="TEXT", default="", help="why, as for which case")
+    made.add_argument("--release", action="store_true", help="take away the holds that this device knows of")
     made = add("verify", "check a session of this home or a proof bundle; needs no secret", "inspection:run_verify")
     made.add_argument("what", metavar="SESSION|BUNDLE", help="a session id, or its first digits, or a bundle file")
     made.add_argument("--signer", type=_signer, metavar="KEY", help="the signer's key that you trust, 64 hex digits")

@@ -1,4 +1,4 @@
-"""sessions, verify, export, play and scrub: reading commands, which work beside a recorder and start without trio."""
+"""verify, export, play and scrub: reading commands, which work beside a recorder and start without trio."""
 
 import argparse
 import contextlib
@@ -7,7 +7,6 @@ import mmap
 import os
 import tempfile
 import threading
-import typing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -65,7 +64,8 @@ def _which(reader: Reader, wanted: str) -> SessionId:
     return found[0]
 
 
-def _kept(reader: Reader, session: SessionId) -> Kept:
+def records_of(reader: Reader, session: SessionId) -> Kept:
+    """All records of a session that the reader lists; raises Unavailable."""
     kept = load(reader, session)
     if kept is None:
         raise Unavailable(f"session {session.hex()} has no opening: the store is damaged, restore it from a backup")
@@ -73,47 +73,12 @@ def _kept(reader: Reader, session: SessionId) -> Kept:
 
 
 def _closed(reader: Reader, session: SessionId) -> Kept:
-    kept = _kept(reader, session)
+    kept = records_of(reader, session)
     if kept.manifest_bytes is None:
         raise Unavailable(
             f"session {session.hex()} is not closed: it is being recorded, or was interrupted; then `lucid-node recover` closes it"
         )
     return kept
-
-
-def list_sessions(_args: argparse.Namespace, home: Home, console: Console) -> int:
-    """`lucid-node sessions`."""
-    rows: list[dict[str, typing.Any]] = []
-    home.check()
-    if (home.store / "data.mdb").exists():
-        with reading(home) as reader:
-            rows = [_row(_kept(reader, session)) for session in sessions(reader)]
-    if rows:
-        console.say(f"{'session':<14}{'started':<25}{'state':<13}{'chunks':>7}{'in':>11}{'sealed':>11}")
-    for row in rows:
-        sizes = f"{row['chunks']:>7}{size(row['bytes_in']):>11}{size(row['bytes_out']):>11}"
-        console.say(f"{row['session'][:12]:<14}{moment(row['started']):<25}{row['state']:<13}{sizes}")
-    if not rows:
-        console.say("No sessions yet: `lucid-node record` makes one.")
-    console.result({"sessions": rows})
-    return DONE
-
-
-def _row(kept: Kept) -> dict[str, typing.Any]:
-    manifest, opening = kept.manifest, kept.opening
-    state = "open" if manifest is None else "sealed" if manifest.complete else "incomplete"
-    return {
-        "session": opening.session.hex(),
-        "started": opening.started,
-        "ended": None if manifest is None else manifest.ended,
-        "state": state,
-        "chunks": len(kept.chunks),
-        "bytes_in": sum(chunk.plain for chunk in kept.chunks),
-        "bytes_out": sum(chunk.size for chunk in kept.chunks),
-        "root": None if manifest is None else manifest.root.hex(),
-        "gaps": 0 if manifest is None else len(manifest.gaps),
-        "codec": opening.codec,
-    }
 
 
 @contextlib.contextmanager
@@ -430,7 +395,7 @@ def scrub(_args: argparse.Namespace, home: Home, console: Console) -> int:
         owners = {
             chunk.file: f"{session.hex()[:12]} {chunk.name}"
             for session in sessions(reader)
-            for chunk in _kept(reader, session).chunks
+            for chunk in records_of(reader, session).chunks
         }
     files = ChunkFiles(home.chunks)
     progress = console.progress("scrubbed")

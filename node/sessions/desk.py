@@ -18,7 +18,7 @@ from consensus.encoding import Malformed
 from consensus.ids import Millis, SessionId
 from node.config import Config, Home
 from node.exits import Unavailable
-from node.sessions.records import Kept, StoreLedger, load_open
+from node.sessions.records import Kept, StoreLedger, held_files, load_open
 from node.store import Store
 from node.store.files import ChunkFiles
 from node.store.lmdb import LmdbStore
@@ -85,6 +85,7 @@ async def opened(home: Home, config: Config, secrets: Secrets) -> AsyncIterator[
     home.store.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with LmdbStore.open(home.store) as store:
         chunks = ChunkFiles(home.chunks, quota_bytes=config.quota_gb * 1_000_000_000)
+        chunks.hold(await held_files(store))
         if not any(is_recording(folder) for folder in home.journal_folders()):
             known = {bytes(key[0]) async for key, _ in store.scan("files")}  # type: ignore[arg-type]
             await trio.to_thread.run_sync(chunks.sweep)

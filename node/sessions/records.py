@@ -6,15 +6,16 @@ chunks      session, stream, index    the chunk's entry and the gaps in it
 files       digest                    empty: the file belongs to a session
 heads       session, number           the signed head
 manifests   session                   the signed manifest: absent while the session is open
+holds       session                   empty: it is on legal hold (node/sessions/annotations)
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Final, Protocol
 
 from consensus import merkle
 from consensus.encoding import Malformed, encode
-from consensus.ids import Millis, SessionId
+from consensus.ids import Digest, Millis, SessionId
 from consensus.records import Most, pack, unpack
 from node.store import ABSENT, Key, Put, Store
 from pipeline.bundle import Evidence, Read
@@ -31,6 +32,8 @@ from pipeline.manifest import (
     pack_heads,
 )
 from pipeline.stores import Interrupted
+
+HOLDS: Final = "holds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,23 @@ async def load_open(store: Store) -> list[Kept]:
             kept = await load_one(store, SessionId(bytes(key[0])))  # type: ignore[arg-type]
             assert kept is not None, "this process alone writes, and never removes an opening"
             found.append(kept)
+    return found
+
+
+async def held_sessions(store: Store) -> set[SessionId]:
+    """The sessions on legal hold; needs no keys."""
+    return {SessionId(bytes(key[0])) async for key, _ in store.scan(HOLDS)}  # type: ignore[arg-type]
+
+
+async def held_files(store: Store) -> set[Digest]:
+    """The chunks of all sessions on legal hold; needs no keys."""
+    found = set[Digest]()
+    for session in sorted(await held_sessions(store)):
+        async for _, value in store.scan("chunks", (session,)):
+            try:
+                found.add(unpack(Row, value).chunk.file)
+            except Malformed:
+                continue  # `verify` tells what is wrong with it; the others are held all the same
     return found
 
 

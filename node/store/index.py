@@ -29,10 +29,10 @@ that was set while another device released an older one has to last. Source: DES
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NewType, TypeAlias
+from typing import Any, Final, NewType, TypeAlias
 
 from blake3 import blake3
 from pycrdt import Doc, Map, TransactionEvent
@@ -113,7 +113,7 @@ class Index:
         """
         if body[:1] != KIND:
             return False
-        name = _named(body)
+        name = named(body)
         if name in self._merged or name in self._waiting:
             return True
         head, nonce, sealed = body[:_HEAD], body[_HEAD : _HEAD + _NONCE], body[_HEAD + _NONCE :]
@@ -150,6 +150,10 @@ class Index:
         for one in heads:
             self._heads.pop(one, None)
         self._merged[name] = self._heads[name] = None
+
+    def merged(self, body: bytes) -> bool:
+        """Whether all that a body says is known; one that waits for another is not."""
+        return named(body) in self._merged
 
     @property
     def waiting(self) -> int:
@@ -266,7 +270,7 @@ class Index:
             return None
         heads = frozenset(self._heads)
         body = self._seal(_Said(heads, None, self._updates.pop()))
-        self._follow(_named(body), heads)
+        self._follow(named(body), heads)
         return body
 
     def _seal(self, said: "_Said") -> Body:
@@ -274,6 +278,34 @@ class Index:
         plain = said.spell()
         nonce = blake3(plain, key=nonce_key).digest(length=_NONCE)
         return Body(head + nonce + encrypt(key, nonce, plain, LABEL + head))
+
+
+def read(masters: Sequence[bytes], bodies: Iterable[bytes]) -> Index:
+    """The index that bodies add up to, without those that no device of the owner sealed."""
+    index = Index(masters)
+    for body in bodies:
+        taken(index, body)
+    return index
+
+
+def told(entry: IndexEntry) -> dict[str, Any]:
+    """What is said of a session, as --json tells it."""
+    return {
+        "session": entry.session.hex(),
+        "started": entry.started,
+        "label": entry.label,
+        "notes": [{"at": note.at, "text": note.text} for note in entry.notes],
+        "holds": [{"at": hold.at, "reason": hold.text} for hold in entry.holds],
+        "legal_hold": entry.legal_hold,
+    }
+
+
+def taken(index: Index, body: bytes) -> bool:
+    """Whether a body is the owner's; it is merged then."""
+    try:
+        return index.take(body)
+    except Malformed:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +339,8 @@ def _names(values: list[Value]) -> frozenset[bytes]:
     return frozenset(names)
 
 
-def _named(body: bytes) -> bytes:
+def named(body: bytes) -> bytes:
+    """What others call a body by: 8 bytes of its BLAKE3."""
     return blake3(body).digest(length=_NAME)
 
 

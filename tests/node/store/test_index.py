@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 import pytest
 from blake3 import blake3
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
 from pycrdt import Doc, Map
@@ -76,6 +76,27 @@ def test_devices_agree_whatever_order_bodies_come_in_however_often(data: st.Data
     if (body := data.draw(EDITS)(late)) is not None:  # who knows the whole alone builds on it, and is understood
         assert devices[0].take(body)
         assert (devices[0].entries(), devices[0].waiting) == (late.entries(), 0)
+
+
+def join(*wholes: bytes) -> Index:
+    index = device(9)
+    for whole in wholes:
+        assert index.take(whole)
+    return index
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(EDITS, max_size=5), min_size=3, max_size=3))
+def test_merging_is_commutative_associative_and_idempotent(edits: list[list[Edit]]) -> None:
+    devices = [device(number) for number in range(3)]
+    for index, changes in zip(devices, edits, strict=True):
+        for change in changes:
+            change(index)
+    first, second, third = [index.whole() for index in devices]
+    known = join(first, second).entries()
+    assert join(second, first).entries() == known
+    assert join(join(first, second).whole(), third).entries() == join(first, join(second, third).whole()).entries()
+    assert join(first, first).entries() == join(first, join(first).whole()).entries() == devices[0].entries()
 
 
 @given(st.lists(EDITS, max_size=10))

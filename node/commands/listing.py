@@ -1,0 +1,123 @@
+"""sessions: what was recorded here, with what the owner's devices say of it, and what they say of sessions elsewhere.
+
+What was said is sealed on the disk. A running daemon tells it; without one it is read with the vault's passphrase where that
+is at hand, and never asked for: who lists sessions needs no keys. Whether a session is on hold stands in the clear.
+"""
+
+import argparse
+import contextlib
+import typing
+from collections.abc import Iterator, Mapping
+
+from consensus.ids import Millis
+from node.commands.inspection import reading, records_of
+from node.config import Home, passphrase_file
+from node.console import Console, moment, size
+from node.control.client import NoDaemon, ask
+from node.exits import DONE
+from node.sessions.records import HOLDS, Kept, sessions
+from node.store.reading import Reader
+
+_UNSAID: typing.Final[Mapping[str, typing.Any]] = {"label": None, "notes": None, "holds": None}
+
+
+def list_sessions(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """`lucid-node sessions`."""
+    home.check()
+    with _reading(home) as reader:
+        said = _said(args, home, reader)
+        rows = _rows(reader, said)
+    if rows:
+        console.say(f"{'session':<14}{'started':<25}{'state':<13}{'chunks':>7}{'in':>11}{'sealed':>11}")
+    for row in rows:
+        for line in _lines(row):
+            console.say(line)
+    if not rows:
+        console.say("No sessions yet: `lucid-node record` makes one.")
+    if said is None:
+        console.say("Labels and notes are sealed: --passphrase-file FILE shows them, and so does a running node.")
+    console.result({"sessions": rows, "annotations_shown": said is not None})
+    return DONE
+
+
+@contextlib.contextmanager
+def _reading(home: Home) -> Iterator[Reader | None]:
+    """The records of a home, None where nothing was recorded yet."""
+    if not (home.store / "data.mdb").exists():
+        yield None
+        return
+    with reading(home) as reader:
+        yield reader
+
+
+def _said(args: argparse.Namespace, home: Home, reader: Reader | None) -> dict[str, typing.Any] | None:
+    """What the owner's devices say, by session; None where it is there and cannot be read."""
+    try:
+        return {one["session"]: one for one in ask(home.path, "annotations")["sessions"]}
+    except NoDaemon:
+        pass
+    bodies = [] if reader is None else [body for _, body in reader.scan("index")]
+    if not bodies:
+        return {}
+    from node.keys import open_data, vault_bytes
+    from node.wallet.vault import needs_passphrase
+
+    data = vault_bytes(home)
+    if needs_passphrase(data) and passphrase_file(args.passphrase_file) is None:
+        return None
+    from node.store.index import read, told
+
+    index = read(open_data(data, args.passphrase_file, str(home.vault)).masters, bodies)
+    return {entry.session.hex(): told(entry) for entry in index.entries().values()}
+
+
+def _rows(reader: Reader | None, said: Mapping[str, typing.Any] | None) -> list[dict[str, typing.Any]]:
+    """One for each session of this disk, by their opening, then those of which is only spoken."""
+    here = [] if reader is None else [_row(records_of(reader, session)) for session in sessions(reader)]
+    held = set() if reader is None else {bytes(key[0]).hex() for key, _ in reader.scan(HOLDS)}  # type: ignore[arg-type]
+    known = {row["session"] for row in here}
+    rows = here + [_elsewhere(one) for one in (said or {}).values() if one["session"] not in known]
+    for row in rows:
+        one = None if said is None else said.get(row["session"], {"label": "", "notes": [], "holds": []})
+        row.update(_UNSAID if one is None else {name: one[name] for name in _UNSAID})
+        row["legal_hold"] = row["session"] in held or bool(row["holds"])
+    return rows
+
+
+def _row(kept: Kept) -> dict[str, typing.Any]:
+    manifest, opening = kept.manifest, kept.opening
+    state = "open" if manifest is None else "sealed" if manifest.complete else "incomplete"
+    return {
+        "session": opening.session.hex(),
+        "started": opening.started,
+        "ended": None if manifest is None else manifest.ended,
+        "state": state,
+        "chunks": len(kept.chunks),
+        "bytes_in": sum(chunk.plain for chunk in kept.chunks),
+        "bytes_out": sum(chunk.size for chunk in kept.chunks),
+        "root": None if manifest is None else manifest.root.hex(),
+        "gaps": 0 if manifest is None else len(manifest.gaps),
+        "codec": opening.codec,
+    }
+
+
+def _elsewhere(one: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
+    """Of a session whose records are not on this disk."""
+    absent = dict.fromkeys(("ended", "chunks", "bytes_in", "bytes_out", "root", "gaps", "codec"))
+    return {"session": one["session"], "started": one["started"], "state": "elsewhere", **absent}
+
+
+def _lines(row: Mapping[str, typing.Any]) -> Iterator[str]:
+    """A session as a person reads it: its figures, then what is said of it."""
+    started = "" if row["started"] is None else moment(row["started"])
+    sizes = (
+        "" if row["chunks"] is None else f"{row['chunks']:>7}{size(row['bytes_in']):>11}{size(row['bytes_out']):>11}"
+    )
+    yield f"{row['session'][:12]:<14}{started:<25}{row['state']:<13}{sizes}".rstrip()
+    if row["label"]:
+        yield f"  label {row['label']}"
+    reasons = [hold["reason"] for hold in row["holds"] or () if hold["reason"]]
+    if row["legal_hold"]:
+        yield "  ON HOLD" + (f" ({'; '.join(reasons)})" if reasons else "")
+    for note in row["notes"] or ():
+        yield f"  note  {moment(Millis(note['at']))}  {note['text']}"
