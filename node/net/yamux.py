@@ -57,6 +57,7 @@ class YamuxStream:
 
     __slots__ = (
         "_begun",
+        "_fin_sent",
         "_finished",
         "_owed",
         "_queue",
@@ -86,6 +87,7 @@ class YamuxStream:
         self._received = WINDOW_BYTES  # what the peer may still send
         self._owed = 0  # consumed and not yet granted anew
         self._finished = False
+        self._fin_sent = False
 
     @property
     def waiting(self) -> int:
@@ -158,7 +160,7 @@ class YamuxStream:
     @property
     def sendable(self) -> bool:
         """Whether it has something to send that it may send now."""
-        return (self._window > 0) if self._queue else self._finished
+        return (self._window > 0) if self._queue else self._finished and not self._fin_sent
 
     def turn(self) -> bytes:
         """The next frames of this stream, TURN_BYTES at most."""
@@ -182,7 +184,8 @@ class YamuxStream:
         self.queued -= len(body)
         self._window -= len(body)
         out = _HEAD.pack(0, DATA, 0, self.number, len(body)) + body if body else b""
-        if self._finished and not queue:
+        if self._finished and not queue and not self._fin_sent:
+            self._fin_sent = True
             out += _HEAD.pack(0, WINDOW, FIN, self.number, 0)
             if self.ended:
                 self._session.forget(self)
@@ -190,8 +193,8 @@ class YamuxStream:
 
     @property
     def done(self) -> bool:
-        """Whether both ends have said that no more comes."""
-        return self.ended and self._finished and not self._queue
+        """Whether both ends have said that no more comes, and the peer has been sent our word of it."""
+        return self.ended and self._fin_sent
 
     @property
     def theirs(self) -> bool:

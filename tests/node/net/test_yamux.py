@@ -116,6 +116,18 @@ def test_nobody_sends_more_than_the_window_and_whoever_does_is_cut_off() -> None
         other.mux.receive(frame(DATA, 0, 1, 1, b"x"))
 
 
+def test_who_finishes_after_the_peer_says_so_and_is_gone_then() -> None:
+    session = Session()
+    session.mux.receive(frame(DATA, SYN, 1, 1, b"x"))
+    stream = session.ears[0].stream
+    stream.write(b"y")
+    assert session.drain() == frame(WINDOW, ACK, 1, 0) + frame(DATA, 0, 1, 1, b"y")
+    session.ears[0].ended = stream.finish  # type: ignore[method-assign]
+    session.mux.receive(frame(WINDOW, FIN, 1, 0))
+    assert session.drain() == frame(WINDOW, FIN, 1, 0), "else the peer waits for it"
+    assert session.mux.streams == ()
+
+
 def test_streams_take_turns() -> None:
     one, other = Session(client=True), Session()
     bulk, short = one.open(b""), one.open(b"")
