@@ -31,13 +31,12 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
     "nacl": ("consensus/signing.py", "node/wallet/", "node/net/onion.py"),
-    "cryptography": ("pipeline/seal.py", "pipeline/replica.py", "node/wallet/"),
+    "cryptography": ("pipeline/seal.py", "pipeline/replica.py", "node/wallet/", "node/net/handshake.py"),
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),
     "lmdb": ("node/store/",),
-    "google": ("node/overlay/wire.py", "node/overlay/protobufs.py"),
-    "libp2p": ("node/net/secure.py",),
-    "multiaddr": ("node/net/secure.py",),
+    "google": ("node/overlay/wire.py", "node/overlay/protobufs.py", "node/net/handshake.py"),
+    "noise": ("node/net/handshake.py",),
     "matplotlib": ("netsim/figures.py",),
     "segno": ("node/qr.py",),
     "pycrdt": ("node/store/index.py",),
@@ -56,8 +55,8 @@ PRINTING: Final = (
     "pipeline/testcard.py",
     "netsim/__main__.py",
 )
-SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "node/net/secure.py", "netsim/world.py")
-"""May catch every exception: they are where a failure becomes a sentence, the last but one since py-libp2p raises what occurs to it."""
+SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "netsim/world.py")
+"""May catch every exception: they are where a failure becomes a sentence."""
 STATEFUL: Final = {
     # Public dataclasses that are not frozen with slots: none of them is a record. A module's private working state is its own affair.
     "Console": "where the words of a command go",

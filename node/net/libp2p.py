@@ -10,6 +10,7 @@ that nobody dials a peer that is connected; whoever does has lost the connection
 Source: DESIGN §4; findings/net.md §1.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -23,6 +24,7 @@ from node.net.channels import ASKED, HEARD, Asked, Channels, Mute, Switchboard
 from node.net.connection import Connection, SealedStream, agree_on_yamux
 from node.net.dialling import Backoff, Dialler, Waiting
 from node.net.framing import prefixed
+from node.net.identify import identify
 from node.net.limits import SwarmLimits
 from node.net.reception import IDENTIFY, PING, Echo, Reception
 from node.net.secure import Identity
@@ -52,7 +54,7 @@ class Libp2pSwarm:
     ) -> None:
         self.me = NodeId(keys.public)
         self.limits = limits = limits or SwarmLimits()
-        self._identity, self._transport = Identity(keys), transport
+        self._keys, self._identity, self._transport = keys, Identity(keys), transport
         self._dialler, self._backoff = Dialler(self._identity, transport, locate, limits), Backoff(limits, rng)
         self._handlers: dict[str, tuple[Handler, int]] = {}
         self._links: dict[NodeId, _Link] = {}
@@ -74,7 +76,7 @@ class Libp2pSwarm:
                 self._nursery = nursery
                 addresses = await nursery.start(self._transport.listen, self._accept)
                 protocols = dict.fromkeys([*HEARD, *ASKED, *self._handlers, PING, IDENTIFY])
-                self._identified = prefixed(self._identity.identify(addresses, list(protocols)))
+                self._identified = prefixed(identify(self._keys, addresses, list(protocols), time.time_ns()))
                 nursery.start_soon(self._look)
                 task_status.started(addresses)
         finally:

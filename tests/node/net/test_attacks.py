@@ -14,12 +14,10 @@ from typing import Final
 
 import pytest
 import trio
-from libp2p.crypto.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from libp2p.crypto.x25519 import create_new_key_pair
-from libp2p.security.noise.transport import Transport as Noise
 from trio.testing import MockClock
 
 from consensus.ids import NodeId
+from consensus.signing import KeyPair
 from node.net.channels import ASKED
 from node.net.connection import MUXER, SealedStream, agree_on_yamux
 from node.net.framing import prefixed
@@ -29,6 +27,7 @@ from node.net.multistream import proposal
 from node.net.secure import NOISE, Identity, Secured
 from node.net.swarm import Unreachable
 from node.overlay.machine import Channel, Failed, PeerLost, PeerUp, Received
+from tests.node.net.attacker import Attacker
 from tests.node.net.swarms import Node, SocketRig, keys_of, until
 from tests.node.net.test_yamux import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW, frame
 
@@ -67,50 +66,8 @@ class Siege:
         return [event for event in self.node.of(*kinds) if event.peer == peer]  # type: ignore[union-attr]
 
 
-class Attacker:
-    """A connection that a stranger has proven an identity on, and writes what it likes to."""
-
-    def __init__(self, stream: trio.SocketStream, sealed: SealedStream, early: bytes) -> None:
-        self.raw, self.sealed = stream, sealed
-        self.said = early
-        """What the node has said so far, as far as it was read."""
-
-    async def send(self, *frames: bytes) -> None:
-        await self.sealed.send(b"".join(frames))
-
-    async def open(self, number: int, protocol: str, more: bytes = b"") -> None:
-        body = proposal(protocol) + more
-        await self.send(frame(DATA, SYN, number, len(body), body))
-
-    async def receives(self, data: bytes, times: int = 1) -> None:
-        """Return once the node has said that so often; b"": once it has hung up."""
-        hung_up = False
-
-        async def read() -> None:
-            nonlocal hung_up
-            try:
-                while more := await self.sealed.receive():
-                    self.said += more
-            except trio.BrokenResourceError:
-                pass
-            hung_up = True
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            await until(lambda: hung_up or (data and self.said.count(data) >= times), f"{data!r} in {self.said!r:.500}")
-            nursery.cancel_scope.cancel()
-        assert hung_up is (not data), self.said[:500]
-
-    async def gone(self) -> None:
-        """Return once the node has hung up."""
-        await self.receives(b"")
-
-
 async def attacker(siege: Siege) -> Attacker:
-    stream = await siege.tcp()
-    secured = await Identity(keys_of(ATTACKER)).secure_outbound(stream, siege.node.id)
-    sealed = SealedStream(stream, secured)
-    return Attacker(stream, sealed, await agree_on_yamux(sealed, dialled=True))
+    return await Attacker.reaching(await siege.tcp(), siege.node.id, keys_of(ATTACKER))
 
 
 def open_files() -> int:
@@ -440,21 +397,11 @@ async def test_fins_and_resets_without_end_do_no_harm(siege: Siege, mock_clock: 
 # Who is somebody else
 
 
-class Impostor(Ed25519PrivateKey):
-    """Signs with a key of its own and shows another's."""
-
-    def get_public_key(self) -> Ed25519PublicKey:
-        return Ed25519PublicKey.from_bytes(keys_of(3).public)
-
-
 async def test_an_identity_is_not_had_without_its_key(siege: Siege, mock_clock: MockClock) -> None:
-    identity = Identity(keys_of(ATTACKER))
-    forged = Impostor.from_bytes(keys_of(ATTACKER).secret[:32])
-    forged.__class__ = Impostor
-    identity._noise = Noise(identity._keys, create_new_key_pair().private_key)
-    identity._noise.libp2p_privkey = forged
+    # signs with a key of its own and shows another's
+    impostor = Identity(KeyPair(keys_of(3).public, keys_of(ATTACKER).secret))
     stream = await siege.tcp()
-    secured = await identity.secure_outbound(stream, siege.node.id)  # the node's own proof is right
+    secured = await impostor.secure_outbound(stream, siege.node.id)  # the node's own proof is right
     enemy = Attacker(stream, SealedStream(stream, secured), b"")
     await enemy.gone()
     assert {event.peer for event in siege.node.of(PeerUp)} == {siege.friend.id}  # type: ignore[union-attr]
