@@ -103,6 +103,7 @@ def test_help_names_every_command_and_an_unknown_one_is_refused(machine: Machine
     commands = re.findall(r"^    ([a-z]+)(?: \|.*)?\)$", (ROOT / "lucid").read_text(), flags=re.MULTILINE)
     assert {
         "run",
+        "devnet",
         "test",
         "install",
         "lint",
