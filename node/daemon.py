@@ -19,6 +19,7 @@ import trio
 
 from consensus.ids import Millis, NodeId
 from consensus.signing import verify_as_is
+from node.control.annotating import Annotating
 from node.control.calls import Calls
 from node.control.ledger import Keeping
 from node.control.server import Control
@@ -35,12 +36,14 @@ from node.overlay.machine import Rejected
 from node.overlay.peer import Peer, PeerLimits, Surroundings
 from node.overlay.reconcile import ReconcileLimits
 from node.presence import Presence
+from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome
 from node.sessions.holding import Custodian
 from node.sessions.indexlog import IndexLog
 from node.sessions.life import LOOK_S, Sessions
 from node.sessions.replication import Replication
 from node.sessions.restore import Restore
+from node.sessions.sharing import Sharing
 from node.store import Key
 from node.store.replicas import ReplicaFiles
 from node.timeline import Timeline, interim_seed
@@ -96,12 +99,17 @@ class Daemon:
             lambda: self.peer.connected,
             desk.config.stripes,
         )
-        self.index = IndexLog(self.host, self.peer)
+        self.annotations = Annotations(desk.store, desk.chunks, desk.secrets)
+        self.index = IndexLog(self.host, self.peer, self.annotations.fold)
+        self.sharing = Sharing(self.host, self.peer, self.index, self.annotations, log)
         look_s = min(LOOK_S, calendar.hour_ms / 4000)
-        self.sessions = Sessions(desk, self.host, self.replication, self.restore, self.index, log, look_s)
+        self.sessions = Sessions(
+            desk, self.host, self.replication, self.restore, self.index, self.annotations, log, look_s
+        )
         self.control = Control(desk.home.path)
         Keeping(desk.store, self.sessions.sealed).offer(self.control)
         Calls(self).offer(self.control)
+        Annotating(desk.store, self.annotations, self.host.clock.now).offer(self.control)
         self.host.on_fact(Rejected, lambda fact: log.debug("frame.rejected", peer=fact.peer, reason=fact.reason))
         self.addresses: tuple[bytes, ...] = ()
 
@@ -116,6 +124,7 @@ class Daemon:
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.replication.run)
             nursery.start_soon(self.sessions.run)
+            nursery.start_soon(self.sharing.run)
             await nursery.start(self.control.serve)
             self.log.info("node.up", node=self.me, network=self.terms.genesis.name)
             task_status.started(self.addresses)

@@ -1,6 +1,7 @@
 """The owner's index log as one list of bodies: read back after a disk was lost, before anything is added to it.
 
-    body     first byte: 01 a pointer (node/sessions/pointer) · 03 a snapshot: CBOR [body, …] of all that stood before it
+    body     first byte: 01 a pointer (node/sessions/pointer) · 02 a word of the session index (node/store/index) ·
+             03 a snapshot: CBOR [body, …] of all that stood before it, words of the index joined into one
 
 A log of a new epoch replaces the old one everywhere. So a machine that remembers nothing of its log (a new home, or one
 whose keys were imported) writes nothing until it has compared it with some peers, and then begins with a snapshot of what
@@ -9,12 +10,13 @@ they gave back. Entries expire: a log whose oldest is half-way there is written 
 Source: DESIGN §5; node/overlay/logs.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
 from consensus.encoding import Malformed, decode, encode
-from consensus.ids import Millis
+from consensus.ids import Millis, NodeId
 from node.net.host import Host
 from node.overlay.entries import LogBodies, LogName
 from node.overlay.logs import ReadLog, SnapshotDue
@@ -38,8 +40,11 @@ class NotKept(Exception):
 class IndexLog:
     """The index log of one owner's node."""
 
-    def __init__(self, host: Host, peer: Peer) -> None:
-        self._host, self._peer = host, peer
+    def __init__(
+        self, host: Host, peer: Peer, fold: Callable[[Sequence[bytes]], Sequence[bytes]] = lambda bodies: bodies
+    ) -> None:
+        """`fold` gives fewer bodies that say the same."""
+        self._host, self._peer, self._fold = host, peer, fold
         self._due = False
         self._lock = trio.Lock()
         host.on_fact(SnapshotDue, self._grown)
@@ -55,9 +60,9 @@ class IndexLog:
     def _grown(self, fact: SnapshotDue) -> None:
         self._due = self._due or fact.log is LogName.INDEX
 
-    async def bodies(self) -> list[bytes]:
-        """All bodies that are held, the oldest first, snapshots taken apart."""
-        held: LogBodies = await self._host.ask(ReadLog(self._peer.me, LogName.INDEX))
+    async def bodies(self, author: NodeId | None = None) -> list[bytes]:
+        """All bodies that are held of an author's log, or of ours, the oldest first, snapshots taken apart."""
+        held: LogBodies = await self._host.ask(ReadLog(author or self._peer.me, LogName.INDEX))
         return [one for body in held.bodies for one in taken_apart(body)]
 
     async def append(self, body: bytes) -> None:
@@ -69,7 +74,7 @@ class IndexLog:
                 done = await self._host.ask(Append(LogName.INDEX, body, self._expiry()))
                 if not isinstance(done, AppendRefused):
                     return
-            whole = SNAPSHOT + encode([*await self.bodies(), body])
+            whole = SNAPSHOT + encode([*self._fold([*await self.bodies(), body])])
             done = await self._host.ask(Append(LogName.INDEX, whole, self._expiry(), snapshot=True))
             if isinstance(done, AppendRefused):
                 raise NotKept(f"the session index takes nothing more: {done.reason}")

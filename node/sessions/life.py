@@ -1,6 +1,7 @@
 """What the daemon does about its owner's sessions as they go on, and to have them back.
 
     a record kept ──→ chunks placed ──→ closed: dossier sealed and placed ──→ pointer into the owner's index log
+    a chunk sealed ──→ held, if its session is on legal hold
     recorder gone, no manifest ──→ closed from its journals, as incomplete
     index log brought by peers ──→ pointers to sessions that this disk does not know ──→ dossiers ──→ their records
 
@@ -24,6 +25,7 @@ from node.net.host import Host
 from node.overlay.entries import LogName
 from node.overlay.logs import Learned
 from node.sessions import dossier
+from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome, close_one, is_recording
 from node.sessions.indexlog import IndexLog
 from node.sessions.pointer import read_pointer, write_pointer
@@ -49,12 +51,13 @@ class Sessions:
         replication: Replication,
         restore: Restore,
         index: IndexLog,
+        annotations: Annotations,
         log: EventLog,
         look_s: float = LOOK_S,
     ) -> None:
         self._look_s = look_s
         self._desk, self._host, self._replication, self._restore = desk, host, replication, restore
-        self._index, self._log = index, log
+        self._index, self._annotations, self._log = index, annotations, log
         self._stirred, self._learned = trio.Event(), trio.Event()
         replication.on_placed = self._stir
         host.on_fact(Learned, self._hear)
@@ -96,6 +99,7 @@ class Sessions:
     async def _file_dossiers(self) -> None:
         while True:
             self._stirred = trio.Event()
+            await self._annotations.hold()  # a session on hold may have got more chunks
             async for key, _ in self._desk.store.scan("manifests"):
                 session = SessionId(bytes(key[0]))  # type: ignore[arg-type]
                 if await self._desk.store.get(TABLE, (session,)) is None:
@@ -119,6 +123,7 @@ class Sessions:
         await self._desk.store.commit([Put("files", (name,), b"")])
         pointer = self._replication.placement(name) or await self._replication.place(session, generation, name)
         assert pointer is not None
+        await self._annotations.edit(lambda index: index.start(session, kept.opening.started))
         await self._index.append(write_pointer(pointer, self._desk.secrets))
         await self._desk.store.commit([Put(TABLE, (session,), pack(pointer), ABSENT)])
         self._log.info("session.filed", session=session, chunks=len(whole))

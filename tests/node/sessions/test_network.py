@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from consensus.ids import Digest, Millis, NodeId
+from consensus.ids import Digest, Millis, NodeId, SessionId
 from consensus.placement import REPLICAS
 from node.config import Config, Home
 from node.daemon import Daemon, build
@@ -20,10 +20,12 @@ from node.log import EventLog
 from node.net.addresses import AddressBook
 from node.net.memory import Meeting
 from node.network import BootstrapNode, Carrier, Genesis, LeaderRule, Mode, NetworkTerms, Timing
+from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome
+from node.sessions.pointer import KIND
 from node.sessions.records import load_one
 from node.store.files import ChunkFiles
-from node.store.memory import MemoryStore
+from node.store.memory import MemoryChunks, MemoryStore
 from node.wallet.vault import Secrets
 from pipeline.bundle import verify
 from tests.node.sessions.test_records import keep
@@ -56,12 +58,14 @@ class Network:
         self.made = 0
 
     @asynccontextmanager
-    async def node(self, secrets: Secrets, *, replicas_gb: int = 1) -> AsyncIterator[Daemon]:
-        """A node with these keys and an empty disk."""
+    async def node(
+        self, secrets: Secrets, *, replicas_gb: int = 1, store: MemoryStore | None = None
+    ) -> AsyncIterator[Daemon]:
+        """A node with these keys and an empty disk, or this one."""
         self.made += 1
         home = Home(self.folder / str(self.made))
         home.path.mkdir()
-        store = MemoryStore()
+        store = store or MemoryStore()
         desk = OpenHome(home, Config(replicas_gb=replicas_gb), secrets, store, ChunkFiles(home.chunks))
         me = NodeId(secrets.identity.public)
         book = AddressBook(me, {self.terms.bootstrap[0].node: [FIRST]})
@@ -117,8 +121,8 @@ async def test_a_session_outlives_the_machine_that_recorded_it(tmp_path: Path) -
             assert copies(first, files) == REPLICAS
             assert first.replicas.usage() == 0, "an owner holds no replica of its own"
             before = await load_one(first.desk.store, session)
-        pointers = len(second.peer.logs.index.chain(NodeId(owner.identity.public)))
-        assert pointers == 1, "strangers keep the owner's index"
+        bodies = await second.index.bodies(NodeId(owner.identity.public))
+        assert KIND in [body[:1] for body in bodies], "strangers keep the owner's index"
 
         # The disk is lost: the same keys, and nothing else.
         async with network.node(owner) as again:
@@ -144,3 +148,57 @@ async def test_a_home_with_nobody_around_waits_with_its_index(tmp_path: Path) ->
         assert alone.peer.logs.index.chain(alone.me) == ()
         (row,) = await alone.sessions.progress()
         assert (row["state"], row["replicated"], row["filed"]) == ("sealed", 0, False)
+
+
+async def agree(first: Daemon, second: Daemon) -> None:
+    """Wait until two devices of an owner know the same, and have said all of it."""
+    with trio.fail_after(90):
+        while (
+            not (known := await first.annotations.entries())
+            or known != await second.annotations.entries()
+            or await first.annotations.owed()
+            or await second.annotations.owed()
+        ):
+            await trio.sleep(0.05)
+
+
+ONE, AT = SessionId(b"1" * 32), Millis(1_700_000_000_000)
+
+
+async def test_what_two_devices_said_apart_is_the_same_on_both_after_they_met(tmp_path: Path) -> None:
+    """Each is edited without a network, as the commands do it where no daemon runs; a third disk is lost and starts empty."""
+    network, owner = Network(tmp_path), Secrets.generate()
+    fresh = Secrets.generate()
+    other = Secrets(fresh.identity_seed, fresh.account_key, owner.masters)
+    disks = MemoryStore(), MemoryStore()
+    desk, laptop = [Annotations(disk, MemoryChunks(), owner) for disk in disks]
+    await desk.edit(lambda index: index.hold(ONE, AT, "old"))
+    assert await laptop.take(await desk.owed()) == 1
+    await desk.edit(lambda index: index.label(ONE, "by the desk"), lambda index: index.release(ONE))
+    await laptop.edit(
+        lambda index: index.label(ONE, "by the laptop"),
+        lambda index: index.note(ONE, AT, "seen on the way"),
+        lambda index: index.hold(ONE, AT, "case 7"),
+    )
+    async with network.node(network.server), network.node(Secrets.generate()) as stranger:
+        async with network.node(owner, store=disks[0]) as first, network.node(other, store=disks[1]) as second:
+            await agree(first, second)
+            entry = (await first.annotations.entries())[ONE]
+            assert entry.label in {"by the desk", "by the laptop"}
+            assert [note.text for note in entry.notes] == ["seen on the way"]
+            assert [hold.text for hold in entry.holds] == ["case 7"], "the release did not know of it"
+            # And with both up, through the daemon's own edit.
+            await second.annotations.edit(lambda index: index.label(ONE, "agreed"))
+            await agree(first, second)
+            assert (await first.annotations.entries())[ONE].label == "agreed"
+        assert await stranger.annotations.entries() == {}
+        for secrets in (owner, other):
+            bodies = await stranger.index.bodies(NodeId(secrets.identity.public))
+            assert bodies, "strangers keep both logs"
+            assert not any(b"agreed" in body or b"case" in body for body in bodies)
+        async with network.node(other) as again, network.node(owner, store=disks[0]) as first:
+            await agree(first, again)
+            assert (await again.annotations.entries())[ONE].label == "agreed"
+            await again.annotations.edit(lambda index: index.note(ONE, AT, "back"))
+            await agree(first, again)
+            assert len(await again.index.bodies()) == 1, "a log that is begun anew has its words joined"
