@@ -230,6 +230,15 @@ def test_who_may_not_install_is_told_what_to_type(machine: Machine, sudo: bool, 
     assert machine.called() == []
 
 
+def test_only_the_packages_of_the_tests_need_a_compiler(machine: Machine) -> None:
+    def installs(*arguments: str) -> list[str]:
+        machine.lucid(*arguments, MISSING="gcc python3-dev")
+        return [line.rpartition("recommends ")[2] for line in machine.called() if " install " in line]
+
+    assert installs("run") == []
+    assert installs("test", "unit") == ["gcc python3-dev"]
+
+
 @pytest.mark.parametrize("user", ["0", "1000"], ids=["root", "sudo without a password"])
 def test_what_is_missing_is_installed_and_nothing_else(machine: Machine, user: str) -> None:
     done = machine.lucid("run", ID=user, MISSING="xvfb", SUDO_WORKS="yes")
