@@ -54,6 +54,13 @@ class Attacker:
             nursery.cancel_scope.cancel()
         return said()
 
+    async def takes(self, size: int) -> None:
+        """Read so many bytes, and forget them."""
+        taken = len(self.said)
+        while taken < size:
+            taken += len(await self.sealed.receive())
+        self.said = b""
+
     async def receives(self, data: bytes, times: int = 1) -> None:
         """Return once the node has said that so often."""
         assert await self.hears(data, times), self.said[:500]

@@ -18,6 +18,7 @@ from trio.testing import MockClock
 
 from consensus.ids import NodeId
 from consensus.signing import KeyPair
+from node.net.bulk import PIECE_BYTES, QUEUE_BYTES
 from node.net.channels import ASKED
 from node.net.connection import MUXER, SealedStream, agree_on_yamux
 from node.net.framing import prefixed
@@ -25,7 +26,8 @@ from node.net.libp2p import Libp2pSwarm
 from node.net.limits import FRAME_BYTES_MAX, SwarmLimits
 from node.net.multistream import proposal
 from node.net.secure import NOISE, Identity, Secured
-from node.net.swarm import Unreachable
+from node.net.swarm import PeerStream, Unreachable
+from node.net.yamux import WINDOW_BYTES
 from node.overlay.machine import Channel, Failed, PeerLost, PeerUp, Received
 from tests.node.net.attacker import Attacker
 from tests.node.net.swarms import Node, SocketRig, keys_of, until
@@ -36,6 +38,8 @@ pytestmark = pytest.mark.component
 LIMITS: Final = SwarmLimits(queue_bytes=1 << 20)
 ATTACKER: Final = 66
 PONG: Final = frame(PING, ACK, 0, 0)
+BULK: Final = "/lucid/give/1"
+BULK_A_PEER: Final = 4
 
 
 class Siege:
@@ -74,10 +78,21 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+async def give(stream: PeerStream) -> None:
+    """A protocol of bulk: who asks for so many bytes gets them."""
+    left = int(await stream.read(100) or b"0")
+    while left > 0:
+        await stream.write(bytes(min(left, PIECE_BYTES)))
+        left -= PIECE_BYTES
+    await stream.close_writing()
+
+
 @pytest.fixture
 async def siege(nursery: trio.Nursery) -> AsyncIterator[Siege]:
     rig = SocketRig(nursery)
-    node, friend = await rig.node(1, LIMITS), await rig.node(2)
+    node, friend = await rig.node(1, LIMITS, start=False), await rig.node(2)
+    node.swarm.serve_streams(BULK, give, BULK_A_PEER)
+    await rig.start(node)
     await friend.connected(node)
     siege = Siege(node, friend)
     await siege.serves()
@@ -137,6 +152,53 @@ async def test_a_peer_that_asks_and_takes_no_answer_is_dropped(siege: Siege, moc
             await enemy.send(PONG)
     await until(lambda: siege.of_attacker(PeerLost))
     assert answers <= 6, "its window holds four, the kernel some, and one waits"
+    await enemy.raw.aclose()
+
+
+async def read_in_bulk(siege: Siege, size: int) -> None:
+    """The friend reads so much from the node."""
+    stream = await siege.friend.swarm.open_stream(siege.node.id, BULK)
+    await stream.write(b"%d" % size)
+    await stream.close_writing()
+    while more := await stream.read(PIECE_BYTES):
+        size -= len(more)
+    assert size == 0
+    await stream.aclose()
+
+
+async def test_bulk_that_a_peer_asks_for_and_does_not_take_is_bounded_and_given_up(
+    siege: Siege, mock_clock: MockClock
+) -> None:
+    enemy = await attacker(siege)
+    for number in range(1, 2 * BULK_A_PEER + 3, 2):
+        await enemy.open(number, BULK, b"%d" % (1 << 30))
+    await enemy.receives(frame(WINDOW, RST, 2 * BULK_A_PEER + 1, 0))  # one more than a peer may have
+    link = siege.swarm._links[NodeId(keys_of(ATTACKER).public)]
+    streams = [stream for stream in link.connection.mux.streams if stream.theirs]
+    await enemy.takes(BULK_A_PEER * WINDOW_BYTES)
+    assert all(stream.stalled for stream in streams)
+    for turn in range(10):  # it answers pings all the while, and reads what comes, but takes none of it
+        assert sum(stream.queued for stream in streams) <= BULK_A_PEER * (QUEUE_BYTES + PIECE_BYTES)
+        await read_in_bulk(siege, 1_000_000)
+        mock_clock.jump(5)
+        await enemy.send(frame(PING, SYN, 0, turn))
+        await enemy.receives(frame(PING, ACK, 0, turn))
+    for number in range(1, 2 * BULK_A_PEER + 1, 2):
+        await enemy.receives(frame(WINDOW, RST, number, 0))
+    await until(lambda: not link.serving[BULK], "nobody works for it any more")
+    assert not siege.of_attacker(PeerLost)
+    await enemy.raw.aclose()
+
+
+async def test_a_window_that_opens_byte_by_byte_delays_nobody_else(siege: Siege, mock_clock: MockClock) -> None:
+    enemy = await attacker(siege)
+    await enemy.open(1, BULK, b"%d" % (1 << 30))
+    link = siege.swarm._links[NodeId(keys_of(ATTACKER).public)]
+    await enemy.takes(WINDOW_BYTES)
+    for _ in range(20):
+        await enemy.send(frame(WINDOW, 0, 1, 1) * 500)
+        await read_in_bulk(siege, 300_000)
+        assert sum(stream.queued for stream in link.connection.mux.streams) <= QUEUE_BYTES + PIECE_BYTES
     await enemy.raw.aclose()
 
 
