@@ -4,8 +4,8 @@
 
 Rendezvous hashing: a node that comes or goes moves only its own share, every node has the same chance whatever its id
 (with plain distances an id ground into a wide gap would draw more), and each replica has an order of its own, so that the
-load of one that fails spreads over all. The seed is revealed after the session was opened (CONSENSUS §4: the seed of its
-open slot + 2). One entity holds one replica of a chunk, the owner's entity none.
+load of one that fails spreads over all. The seed is that of the deposit's open slot + 2 (CONSENSUS §4), and a holder takes
+a first replica only of a deposit opened about now. One entity holds one replica of a chunk, the owner's entity none.
 
 Source: CONSENSUS §4; Thaler & Ravishankar, "Using name-based mappings to increase hit rates" (1998).
 """
@@ -24,6 +24,16 @@ REPLICAS: Final = 3
 
 MEMBERS_MAX: Final = 7
 """Holders of one chunk that lots are drawn for; more than R stand only between a repair and the ERA's end."""
+
+
+REVEALED: Final = 2
+"""Slots from a deposit's opening to the one whose seed draws its holders."""
+
+PLACING_HOURS: Final = 24
+"""How long a deposit may be without any holder; then its owner opens it anew, under another seed."""
+
+SKEW_HOURS: Final = 2
+"""By how much the HOURs of two honest nodes may differ, and what they say to each other still counts."""
 
 
 class Registrant(NamedTuple):
@@ -46,6 +56,17 @@ def order(key: Digest, registry: Sequence[Registrant], size: int, first: int) ->
     """
     scored = [(blake3(one.node, key=key).digest(), one.node) for one in registry if one.capacity >= size]
     return tuple(node for _, node in nsmallest(first, scored))
+
+
+def opening(hour: int, hour_slots: int) -> tuple[int, int]:
+    """The slots, first and excluded last, of which a deposit without a holder may be by the clock of its owner in an HOUR."""
+    return (hour - PLACING_HOURS) * hour_slots, (hour + 1) * hour_slots
+
+
+def admitted(hour: int, hour_slots: int) -> tuple[int, int]:
+    """The same by the clock of whoever is asked to hold it, which may be SKEW_HOURS behind the owner's, or ahead."""
+    first, end = opening(hour, hour_slots)
+    return first - SKEW_HOURS * hour_slots, end + SKEW_HOURS * hour_slots
 
 
 def next_holder(

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from consensus.ids import Digest, NodeId
 from consensus.merkle import segment_root
-from consensus.placement import REPLICAS, Registrant
+from consensus.placement import REPLICAS, REVEALED, Registrant
 from netsim.census import Census
 from netsim.keeper import Arrive, Disk, Enter, Keeper, Seal, Strike, replica, unsealed
 from netsim.liars import Fickle, Forgetful, LyingDisk, Withholder, lot
@@ -216,10 +216,11 @@ class Population:
         count = min(OWNERS, chunks)
         staying = count * self.options["owners_online"] // 100
         owners = [self._born() for _ in range(count)]
-        opened = world.now // HOUR_MS * self.limits.hour_slots
-        seed = self.seed_at(opened + 2)
-        assert seed is not None
         for number in range(chunks):
+            at = world.now + 60_000 + PLACING_MS * number // (2 * chunks)
+            opened = at // HOUR_MS * self.limits.hour_slots
+            seed = self.seed_at(opened + REVEALED)
+            assert seed is not None
             owner = owners[number % count]
             chunk = Digest(blake3(f"{self.seed}/chunk {number}".encode()).digest())
             replicas = [replica(chunk, j) for j in range(REPLICAS)]
@@ -227,7 +228,6 @@ class Population:
             self.disks[owner.id].update(zip(roots, replicas, strict=True))
             self.census.chunk(chunk, guarded=number % count < staying)
             order = Place(chunk, len(replicas[0]), roots, opened, seed)
-            at = world.now + 60_000 + PLACING_MS * number // (2 * chunks)
             world.at(at, lambda owner=owner, order=order: world.command(owner.index, order))  # type: ignore[misc]
         for owner in owners[staying:]:
             world.at(world.now + self.settled_ms, lambda owner=owner: world.stop_node(owner.index, "away"))  # type: ignore[misc]

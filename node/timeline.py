@@ -36,6 +36,7 @@ class Timeline:
 def interim_seed(network: Network, slot: int) -> Digest:
     """The seed of a slot as long as there is no chain to draw it: the same for everybody, and known in advance.
 
-    So an owner could seal a chunk again and again until its placement suits it. The chain's seeds end that.
+    So an owner could choose a slot, or seal a chunk again and again, until its placement suits it. A chain ends that when
+    it counts only what was committed to in a block before the seed was known (consensus/README.md).
     """
     return digest("interim seed", network, slot.to_bytes(8, "big"))

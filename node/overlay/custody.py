@@ -21,7 +21,7 @@ from consensus.beacon import (
 from consensus.encoding import Malformed, Value, decode, encode
 from consensus.ids import Digest, Millis, Network, NodeId
 from node.overlay.machine import Persist
-from node.overlay.replica_frames import SignedReceipt
+from node.overlay.replica_frames import Answered, SignedReceipt
 
 TABLE: Final = "replicas"
 """Where `Persist` keeps a row for each chunk: ("at", chunk) a custody, ("in", chunk) a transfer under way."""
@@ -83,13 +83,20 @@ class ReplicateLimits:
 
 
 class Place(NamedTuple):
-    """Command of the owner's: get a chunk onto R holders. `Finished` with a `Placed` when it is; goes on for ever."""
+    """Command of the owner's: get a chunk onto R holders. `Finished` with a `Placed` when it is; goes on for ever.
+
+    Of a chunk that is known only a later slot and seed are new, and they count while nobody holds it or is taking it.
+    """
 
     chunk: Digest
     size: int
     roots: tuple[Digest, ...]
     opened: int
     seed: Digest
+
+    def deposit(self, network: Network, me: NodeId) -> Deposit:
+        """What its owner commits to with it."""
+        return Deposit(network, self.chunk, self.size, me, self.opened, self.seed, self.roots)
 
 
 class Placed(NamedTuple):
@@ -201,6 +208,24 @@ class Unplaced(NamedTuple):
     j: int
 
 
+class DepositRefused(NamedTuple):
+    """Fact: a candidate does not take our deposit's seed: its clock, or the chain that it knows, is another than ours."""
+
+    chunk: Digest
+    j: int
+    candidate: NodeId
+    answer: Answered
+
+
+class Untimely(NamedTuple):
+    """Fact, noted by the owner: nobody holds the chunk, and no node with our clock will under its deposit any more.
+
+    Host: Place it again with a slot and seed of now, if the chunk is here; until then the old deposit is tried each HOUR.
+    """
+
+    chunk: Digest
+
+
 class Uncounted(NamedTuple):
     """Fact: a receipt that we did not count, for a reason that is nobody's fault: registries and views may differ."""
 
@@ -295,6 +320,15 @@ class Custody:
         """Who is fetching which replica from us."""
         self.asked: dict[NodeId, int] = {}
         """The HOUR in which each member last challenged us."""
+
+    def reopens(self, order: Place) -> bool:
+        """Whether the order is a later deposit of a chunk of ours that nobody holds."""
+        deposit, same = self.deposit, (order.size, order.roots) == (self.deposit.size, self.deposit.roots)
+        return self.owned and not self.ring and same and order.opened > deposit.opened
+
+    def commit(self, deposit: Deposit, packed: bytes, signature: bytes) -> None:
+        """Take a later deposit of the same replicas in the place of the one that nobody took."""
+        self.deposit, self.packed, self.signature = deposit, packed, signature
 
     def hold(self, receipt: Receipt, signed: SignedReceipt) -> None:
         """Take our own receipt."""

@@ -34,7 +34,7 @@ class Inventory:
         """Who may hold which replica of a chunk of ours: its known holders, then all whom the seed names, best first."""
         custody = self._custodies.get(order.chunk)
         known = [] if custody is None else [(node, holding.j) for node, holding in custody.holders.items()]
-        deposit = Deposit(self._network, order.chunk, order.size, self._me, order.opened, order.seed, order.roots)
+        deposit = order.deposit(self._network, self._me)
         named = [self._register.ranks(deposit, j) for j in range(REPLICAS)]
         turns = [(node, j) for rank in zip_longest(*named) for j, node in enumerate(rank) if node is not None]
         return list(dict.fromkeys([*known, *turns]))

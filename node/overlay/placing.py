@@ -15,9 +15,9 @@ from typing import Final, TypeAlias
 
 from consensus.beacon import Deposit, Receipt
 from consensus.ids import Digest, Millis, Network, NodeId
-from consensus.placement import Registrant, next_holder, order, placement_key
+from consensus.placement import REVEALED, Registrant, next_holder, opening, order, placement_key
 from node.overlay import replica_frames as frames
-from node.overlay.custody import Custody, RepairStarted, ReplicateLimits, Serve, Unplaced
+from node.overlay.custody import Custody, DepositRefused, RepairStarted, ReplicateLimits, Serve, Unplaced, Untimely
 from node.overlay.machine import Action, Channel, Noted, Rejected, Send
 from node.overlay.replica_frames import Answered, ReplicaOffer
 
@@ -109,10 +109,11 @@ class Placing:
         limits: ReplicateLimits,
         custodies: dict[Digest, Custody],
         register: Register,
+        seed_at: Callable[[int], Digest | None],
         next_exchange: Callable[[], int],
     ) -> None:
         self._me, self._limits, self._register = me, limits, register
-        self._custodies, self._next_exchange = custodies, next_exchange
+        self._custodies, self._seed_at, self._next_exchange = custodies, seed_at, next_exchange
         self._jobs: dict[JobKey, _Job] = {}
         self._waiting: dict[JobKey, NodeId | None] = {}
         self._exchanges: dict[int, JobKey] = {}
@@ -127,7 +128,7 @@ class Placing:
         return self._pump(now)
 
     def under_way(self, chunk: Digest) -> bool:
-        """Whether a holder, which repairs one replica at a time, is at it."""
+        """Whether a replica of a chunk is looking for a holder, or waits to; a holder repairs one at a time."""
         return any((chunk, j) in jobs for j in range(3) for jobs in (self._jobs, self._waiting))
 
     def deadline(self) -> Millis:
@@ -178,6 +179,8 @@ class Placing:
         if job.candidate is None:
             del self._jobs[key]
             actions.append(Noted(Unplaced(chunk, j)))
+            if custody.owned and not custody.ring and not self.under_way(chunk) and self._untimely(deposit):
+                actions.append(Noted(Untimely(chunk)))
             return actions
         receipts = [
             holding.signed for holding in custody.holders.values() if holding.live and holding.until > self.slot
@@ -187,6 +190,12 @@ class Placing:
         frame = frames.offer(ReplicaOffer(custody.packed, custody.signature, j, tuple(receipts)))
         actions.append(self._exchange(now, key, job, frame))
         return actions
+
+    def _untimely(self, deposit: Deposit) -> bool:
+        """Whether nobody with our clock and our chain would be the first to hold anything of this deposit."""
+        first, end = opening(self.slot // self._limits.hour_slots, self._limits.hour_slots)
+        known = self._seed_at(deposit.opened + REVEALED)
+        return not first <= deposit.opened < end or (known is not None and known != deposit.seed)
 
     def _next(self, now: Millis, key: JobKey) -> list[Action]:
         """Go on to another candidate: this one refused, failed or took too long."""
@@ -208,6 +217,8 @@ class Placing:
         if job.stage is _Stage.ASKING and answer in {Answered.YES, Answered.HELD}:
             custody.owner_until = Millis(now + self._limits.transfer_ms)
             return self.drop(now, key)
+        if job.stage is _Stage.OFFERED and answer in {Answered.LATE, Answered.EARLY, Answered.OTHER_SEED}:
+            return [Noted(DepositRefused(*key, peer, answer)), *self._next(now, key)]
         if job.stage is _Stage.ASKING or answer is not Answered.YES:
             return self._next(now, key)
         custody.copying[key[1]] = peer

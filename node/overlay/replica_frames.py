@@ -39,6 +39,13 @@ class Answered(IntEnum):
     NOT_PLACED = 4
     SAME_ENTITY = 5
     UNKNOWN = 6
+    """I do not know the seed of its slot yet, or not the registry that tells whether its holders were placed."""
+    LATE = 7
+    """By my clock the deposit is too old for a first holder."""
+    EARLY = 8
+    """By my clock it has yet to be opened."""
+    OTHER_SEED = 9
+    """The seed of its slot is another one, as far as I know the chain."""
 
 
 class SignedReceipt(NamedTuple):

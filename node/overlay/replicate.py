@@ -15,7 +15,7 @@ Source: CONSENSUS §4, DESIGN §5.
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from consensus.beacon import Deposit, Receipt, read_receipt, signable, term
+from consensus.beacon import Receipt, read_receipt, signable, term
 from consensus.encoding import Malformed
 from consensus.ids import Digest, Millis, Network, NodeId
 from consensus.placement import MEMBERS_MAX, REPLICAS, Registrant, leader, lots
@@ -29,7 +29,6 @@ from node.overlay.custody import (
     Holding,
     Lost,
     Place,
-    Placed,
     Repaired,
     ReplicaDamaged,
     ReplicateLimits,
@@ -66,7 +65,7 @@ from node.overlay.replica_frames import (
     SegmentsShown,
     SignedReceipt,
 )
-from node.overlay.standing import doubt, introductions, misplaced, objection, sign, surplus, uncounted
+from node.overlay.standing import doubt, introductions, misplaced, objection, settlement, sign, surplus, uncounted
 from node.overlay.taking import Taking, Transfer
 from node.overlay.watching import ASKS, Watch
 
@@ -100,7 +99,7 @@ class Replicate:
         self._hour = 0
         self._register = Register(network, limits)
         self._watch = Watch(me, network, limits, self._custodies, self._seeds)
-        self._placing = Placing(me, limits, self._custodies, self._register, next_exchange)
+        self._placing = Placing(me, limits, self._custodies, self._register, seed_at, next_exchange)
         self._taking = Taking(me, network, limits, self._custodies, self._register, verify, seed_at)
         self.inventory = Inventory(me, network, self._custodies, self._taking, self._register)
         self._calls: dict[Digest, int] = {}
@@ -270,13 +269,15 @@ class Replicate:
 
     def _place(self, now: Millis, call: int, order: Place) -> list[Action]:
         custody = self._custodies.get(order.chunk)
-        if custody is None:
-            if len(self._custodies) >= self._limits.held_max:
-                return [Finished(call, None)]
-            deposit = Deposit(self._network, order.chunk, order.size, self._me, order.opened, order.seed, order.roots)
+        if custody is None and len(self._custodies) >= self._limits.held_max:
+            return [Finished(call, None)]
+        if custody is None or (custody.reopens(order) and not self._placing.under_way(order.chunk)):
+            deposit = order.deposit(self._network, self._me)
             packed = pack(deposit)
-            signature = self._keys.sign("deposit", self._network, packed)
-            custody = self._custodies[order.chunk] = Custody(deposit, packed, signature, owned=True)
+            signed = deposit, packed, self._keys.sign("deposit", self._network, packed)
+            if custody is None:
+                custody = self._custodies[order.chunk] = Custody(*signed, owned=True)
+            custody.commit(*signed)
         earlier = self._calls.pop(order.chunk, None)
         self._calls[order.chunk] = call
         superseded: list[Action] = [] if earlier is None else [Finished(earlier, None)]
@@ -285,12 +286,8 @@ class Replicate:
     def _settled(self, custody: Custody) -> list[Action]:
         """The answer to Place once all R replicas are held, and their receipts to each holder."""
         chunk = custody.deposit.chunk
-        held = {holding.j: node for node, holding in custody.holders.items() if holding.live}
-        if len(held) < REPLICAS or chunk not in self._calls:
-            return []
-        nodes = tuple(held[j] for j in range(REPLICAS))
-        receipts = tuple(custody.holders[node].signed for node in nodes)
-        return [Finished(self._calls.pop(chunk), Placed(chunk, nodes, receipts))]
+        placed = settlement(custody) if chunk in self._calls else None
+        return [] if placed is None else [Finished(self._calls.pop(chunk), placed)]
 
     # The holder: receipts of our own.
 

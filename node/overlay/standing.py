@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from consensus.beacon import Receipt, discrepancy, read_receipt, term
 from consensus.ids import Millis, Network, NodeId
-from consensus.placement import REPLICAS
+from consensus.placement import REPLICAS, SKEW_HOURS
 from consensus.records import pack
-from node.overlay.custody import Custody, ReplicateLimits, Signs, Uncounted
+from node.overlay.custody import Custody, Placed, ReplicateLimits, Signs, Uncounted
 from node.overlay.machine import Action, Channel, Noted, Send
 from node.overlay.placing import Register
 from node.overlay.replica_frames import SignedReceipt, told
@@ -18,9 +18,9 @@ from node.overlay.replica_frames import SignedReceipt, told
 def span(limits: ReplicateLimits, receipt: Receipt, slot: int) -> tuple[int, int]:
     """The slot at which to judge a receipt, and the longest term in slots.
 
-    Whoever gave or passed it on may be two HOURs ahead of us or behind.
+    Whoever gave or passed it on may be SKEW_HOURS ahead of us or behind.
     """
-    slack = 2 * limits.hour_slots
+    slack = SKEW_HOURS * limits.hour_slots
     at = max(slot, min(receipt.since, slot + slack))
     at = min(at, max(receipt.until - 1, at - slack))
     return at, (limits.era_hours + limits.overlap_hours) * limits.hour_slots
@@ -86,6 +86,15 @@ def surplus(register: Register, limits: ReplicateLimits, custody: Custody, me: N
     firsts = {j: node for _, j, node in reversed(ranked)}
     before = sorted((firsts[j] != node, rank, j, node) for rank, j, node in ranked)
     return me not in [node for _, _, _, node in before[:REPLICAS]]
+
+
+def settlement(custody: Custody) -> Placed | None:
+    """Who holds replicas 0 to R − 1; None as long as one of them has no holder."""
+    held = {holding.j: node for node, holding in custody.holders.items() if holding.live}
+    if len(held) < REPLICAS:
+        return None
+    nodes = tuple(held[j] for j in range(REPLICAS))
+    return Placed(custody.deposit.chunk, nodes, tuple(custody.holders[node].signed for node in nodes))
 
 
 def introductions(custody: Custody, me: NodeId, slot: int) -> list[Action]:

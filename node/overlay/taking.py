@@ -11,6 +11,7 @@ from typing import NamedTuple
 from consensus.beacon import Deposit, Receipt, discrepancy, read_deposit, read_receipt, signable
 from consensus.encoding import Malformed
 from consensus.ids import Digest, Millis, Network, NodeId
+from consensus.placement import REVEALED, admitted
 from node.overlay.custody import (
     TABLE,
     Custody,
@@ -108,7 +109,7 @@ class Taking:
             deposit, holders = self._read(peer, frame, slot)
         except Malformed as fault:
             return [Noted(Rejected(peer, str(fault)))]
-        answer = self._answer(peer, deposit, frame.j, holders)
+        answer = self._answer(peer, deposit, frame.j, holders, slot)
         actions: list[Action] = [Send(peer, Channel.REPLICAS, verdict(answer), exchange)]
         custody = self._custodies.get(deposit.chunk)
         if custody is not None and custody.signed is not None:  # a member that has missed our receipt
@@ -128,9 +129,6 @@ class Taking:
             raise Malformed("an offer of our own chunk")
         if not self._verify(deposit.owner, frame.signature, signable(deposit)):
             raise Malformed("a deposit that its owner has not signed")
-        known = self._seed_at(deposit.opened + 2)
-        if known is not None and known != deposit.seed:
-            raise Malformed("a deposit under a seed that was not its slot's")
         holders = []
         names: dict[NodeId, None] = {}
         for signed in frame.holders:
@@ -149,7 +147,7 @@ class Taking:
         return deposit, tuple(holders)
 
     def _answer(
-        self, peer: NodeId, deposit: Deposit, j: int, holders: tuple[tuple[Receipt, SignedReceipt], ...]
+        self, peer: NodeId, deposit: Deposit, j: int, holders: tuple[tuple[Receipt, SignedReceipt], ...], slot: int
     ) -> Answered:
         limits, register = self._limits, self._register
         if deposit.chunk in self._custodies:
@@ -157,10 +155,11 @@ class Taking:
         under_way = self._transfers.get(deposit.chunk)
         if under_way is not None:
             return Answered.YES if (under_way.leader, under_way.j) == (peer, j) else Answered.BUSY
-        if not holders and self._seed_at(deposit.opened + 2) is None:
-            return Answered.UNKNOWN
         if not register.takes(self._me, deposit, j):
             return Answered.NOT_PLACED
+        untimely = self._untimely(deposit, holders, slot)
+        if untimely is not None:
+            return untimely
         entity = register.entity(self._me)
         others = [deposit.owner, *(receipt.holder for receipt, _ in holders)]
         if any(register.entity(other) == entity for other in others):
@@ -175,6 +174,26 @@ class Taking:
         if len(self._transfers) >= limits.incoming_max or from_peer >= limits.incoming_peer_max:
             return Answered.BUSY
         return Answered.YES
+
+    def _untimely(
+        self, deposit: Deposit, holders: tuple[tuple[Receipt, SignedReceipt], ...], slot: int
+    ) -> Answered | None:
+        """Why a deposit's seed is not one that its owner had to take; None when it is, as far as we can tell.
+
+        One that has a placed holder was opened when that one took it, however long ago.
+        """
+        known = self._seed_at(deposit.opened + REVEALED)
+        if known is not None and known != deposit.seed:
+            return Answered.OTHER_SEED
+        first, end = admitted(slot // self._limits.hour_slots, self._limits.hour_slots)
+        if known is not None and first <= deposit.opened < end:
+            return None
+        if deposit.opened >= end:
+            return Answered.EARLY
+        placed = [self._register.placed(deposit, receipt) for receipt, _ in holders]
+        if True in placed:
+            return None
+        return Answered.UNKNOWN if None in placed or deposit.opened >= first else Answered.LATE
 
     def on_fetched(self, order: Fetched) -> tuple[list[Action], Transfer | None]:
         """End a transfer: second, what is now ours to sign for, None when it is not what the owner committed to."""

@@ -5,9 +5,6 @@
     recorder gone, no manifest ──→ closed from its journals, as incomplete
     index log brought by peers ──→ pointers to sessions that this disk does not know ──→ dossiers ──→ their records
 
-table      key       value
-dossiers   session   the Placement of its dossier, put there before its pointer is written
-
 Source: DESIGN §2 (node/sessions owns the life of a session), §5.
 """
 
@@ -30,11 +27,10 @@ from node.sessions.desk import OpenHome, close_one, is_recording
 from node.sessions.indexlog import IndexLog
 from node.sessions.pointer import read_pointer, write_pointer
 from node.sessions.records import Kept, load_one, load_open
-from node.sessions.replication import Placement, Replication
+from node.sessions.replication import DOSSIERS, Placement, Replication
 from node.sessions.restore import NotFound, Restore
 from node.store import ABSENT, Put
 
-TABLE: Final = "dossiers"
 MOURNING_S: Final = 10
 """How often recorders that died are looked for."""
 LOOK_S: Final = 15.0
@@ -102,7 +98,7 @@ class Sessions:
             await self._annotations.hold()  # a session on hold may have got more chunks
             async for key, _ in self._desk.store.scan("manifests"):
                 session = SessionId(bytes(key[0]))  # type: ignore[arg-type]
-                if await self._desk.store.get(TABLE, (session,)) is None:
+                if await self._desk.store.get(DOSSIERS, (session,)) is None:
                     await self._file(session)
             with trio.move_on_after(MOURNING_S):
                 await self._stirred.wait()
@@ -125,7 +121,9 @@ class Sessions:
         assert pointer is not None
         await self._annotations.edit(lambda index: index.start(session, kept.opening.started))
         await self._index.append(write_pointer(pointer, self._desk.secrets))
-        await self._desk.store.commit([Put(TABLE, (session,), pack(pointer), ABSENT)])
+        if [self._replication.placement(chunk.file) for chunk in kept.chunks] != placements:
+            return  # one was placed anew meanwhile
+        await self._desk.store.commit([Put(DOSSIERS, (session,), pack(pointer), ABSENT)])
         self._log.info("session.filed", session=session, chunks=len(whole))
 
     # Coming back
@@ -152,12 +150,13 @@ class Sessions:
                 continue
             await self._replication.load()
             self._replication.resume()
-            await self._desk.store.commit([Put(TABLE, (session,), pack(pointer))])
+            await self._desk.store.commit([Put(DOSSIERS, (session,), pack(pointer))])
             came += 1
             self._log.info("session.restored", session=session, chunks=chunks)
         return came
 
     async def _pointers(self) -> list[Placement]:
+        """The newest first: a session whose chunks were placed anew has several."""
         found = []
         for body in await self._index.bodies():
             try:
@@ -167,7 +166,7 @@ class Sessions:
                 continue
             if pointer is not None:
                 found.append(pointer)
-        return found
+        return found[::-1]
 
     async def bring_chunks(self, session: SessionId) -> int:
         """Fetch what this disk lacks of a session's chunks; how many. Raises NotFound, NoRoom, OSError, KeyError."""
@@ -189,7 +188,7 @@ class Sessions:
 
     async def _row(self, session: SessionId, kept: Kept) -> Mapping[str, Any]:
         files = [chunk.file for chunk in kept.chunks]
-        filed = await self._desk.store.get(TABLE, (session,))
+        filed = await self._desk.store.get(DOSSIERS, (session,))
         pointer = unpack(Placement, filed) if filed is not None else None
         safe = sum(self._replication.copies(file) >= REPLICAS for file in files)
         dossier_safe = pointer is not None and self._replication.copies(pointer.chunk) >= REPLICAS

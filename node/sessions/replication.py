@@ -1,36 +1,39 @@
 """Gets every sealed chunk of this home onto R holders, and knows how far that has come.
 
     sealed chunk ── roots of its R replicas ──→ placement (kept) ── Place ──→ machine ── serves each holder its encoding
+                                                    ↑ a slot and seed of now ── Untimely ──┘ nobody took it in time
 
-table        key      value
-placements   chunk    Placement
+table        key       value
+placements   chunk     Placement
+dossiers     session   the Placement of its dossier, once that is pointed to; gone again when a placement in it is
 
 The machine keeps its own rows about each chunk; a placement is ours: without it the roots would have to be computed anew,
 and after a crash nobody would know what was promised. Source: CONSENSUS §4, SPEC §3.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final
 
 import trio
 
 from consensus.beacon import REPLICA_BYTES_MAX, replica_key
 from consensus.ids import Digest, Network, SessionId
-from consensus.placement import REPLICAS
+from consensus.placement import REPLICAS, REVEALED
 from consensus.records import Between, Most, Size, pack, unpack
 from node.net.host import Host
 from node.net.transfer import Readable
-from node.overlay.custody import Place
+from node.overlay.custody import Place, Untimely
 from node.overlay.inventory import Inventory
 from node.sessions.records import Kept, load_one
-from node.store import ABSENT, Put, Store
+from node.store import ABSENT, Delete, Put, Store
 from node.store.files import ChunkFiles
 from node.timeline import Timeline, interim_seed
 from node.wallet.vault import Secrets
 from pipeline.replica import BLOCK, encode, replica_secret, roots
 
 TABLE: Final = "placements"
+DOSSIERS: Final = "dossiers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Replication:
         self._wanted = trio.Event()
         self.on_placed: Callable[[], None] = lambda: None
         """Called when all that was sealed has been committed to."""
+        self._untimely: dict[Digest, None] = {}
+        host.on_fact(Untimely, self._hear)
 
     async def load(self) -> None:
         """Take up the placements of earlier runs; to be called before the host runs."""
@@ -101,11 +106,17 @@ class Replication:
             if self._inventory.deposit(placement.chunk) is None:
                 self._host.tell(placement.order())
 
+    def _hear(self, fact: Untimely) -> None:
+        self._untimely[fact.chunk] = None
+        self._wanted.set()
+
     async def run(self) -> None:
-        """Place what is sealed, until cancelled; the host runs already."""
+        """Place what is sealed, and anew what nobody took in time, until cancelled; the host runs already."""
         self.resume()
         while True:
             self._wanted = trio.Event()
+            while self._untimely:
+                await self._reopen(self._untimely.popitem()[0])
             async for key, _ in self._store.scan("sessions"):
                 await self._place_session(SessionId(bytes(key[0])))  # type: ignore[arg-type]
             self.on_placed()
@@ -132,12 +143,23 @@ class Replication:
             size, found = await trio.to_thread.run_sync(read)
         except KeyError:
             return None
-        seed = interim_seed(self._network, slot + 2)
+        seed = interim_seed(self._network, slot + REVEALED)
         placement = Placement(session, generation, file, size, slot, seed, found)
         await self._store.commit([Put(TABLE, (file,), pack(placement), ABSENT)])
         self._placements[file] = placement
         self._host.tell(placement.order())
         return placement
+
+    async def _reopen(self, chunk: Digest) -> None:
+        """Commit to a chunk that nobody holds under a slot and seed of now; one that is not here may be held after all."""
+        placement, slot = self._placements.get(chunk), self._calendar.slot(self._host.clock.now())
+        if placement is None or slot <= placement.opened or not self._chunks.has(chunk):
+            return
+        later = replace(placement, opened=slot, seed=interim_seed(self._network, slot + REVEALED))
+        stale = Delete(DOSSIERS, (placement.session,))
+        await self._store.commit([Put(TABLE, (chunk,), pack(later)), stale])
+        self._placements[chunk] = later
+        self._host.tell(later.order())
 
     def _secret(self, generation: int, session: SessionId) -> bytes:
         return replica_secret(self._secrets.session_secret(generation, session), session)

@@ -226,7 +226,8 @@ class World:
         secret = blake3(b"secret" + owner).digest()
         site.own[chunk] = (data, secret)
         roots = tuple(segment_root(encoded(data, secret, chunk, j)) for j in range(3))
-        self.step(site, "on_command", call, Place(chunk, len(data), roots, 5, seed_of(7)))
+        opened = self.now // HOUR_MS * self.limits.hour_slots
+        self.step(site, "on_command", call, Place(chunk, len(data), roots, opened, seed_of(opened + 2)))
         return chunk
 
     def run(self, hours: float) -> None:

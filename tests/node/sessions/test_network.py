@@ -13,19 +13,23 @@ import pytest
 import trio
 
 from consensus.ids import Digest, Millis, NodeId, SessionId
-from consensus.placement import REPLICAS
+from consensus.placement import REPLICAS, REVEALED
 from node.config import Config, Home
 from node.daemon import Daemon, build
 from node.log import EventLog
 from node.net.addresses import AddressBook
 from node.net.memory import Meeting
 from node.network import BootstrapNode, Carrier, Genesis, LeaderRule, Mode, NetworkTerms, Timing
+from node.overlay.custody import Untimely
 from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome
 from node.sessions.pointer import KIND
 from node.sessions.records import load_one
+from node.sessions.replication import DOSSIERS
+from node.store import Put
 from node.store.files import ChunkFiles
 from node.store.memory import MemoryChunks, MemoryStore
+from node.timeline import interim_seed
 from node.wallet.vault import Secrets
 from pipeline.bundle import verify
 from tests.node.sessions.test_records import keep
@@ -202,3 +206,33 @@ async def test_what_two_devices_said_apart_is_the_same_on_both_after_they_met(tm
             await again.annotations.edit(lambda index: index.note(ONE, AT, "back"))
             await agree(first, again)
             assert len(await again.index.bodies()) == 1, "a log that is begun anew has its words joined"
+
+
+async def test_what_nobody_took_in_time_is_placed_anew_and_its_dossier_filed_anew(tmp_path: Path) -> None:
+    network, made = Network(tmp_path), small()
+    file, session = made.chunks[0].file, made.opening.session
+    async with network.node(network.server) as alone:
+        await record(alone, made)
+        await until(lambda: alone.replication.placement(file) is not None)
+        first = alone.replication.placement(file)
+        assert first is not None
+        await alone.desk.store.commit([Put(DOSSIERS, (session,), b"")])
+
+        def anew() -> bool:
+            alone.replication._hear(Untimely(file))
+            return alone.replication.placement(file) != first
+
+        await until(anew)
+        later = alone.replication.placement(file)
+        assert later is not None
+        assert (later.opened > first.opened, later.roots) == (True, first.roots)
+        assert later.seed == interim_seed(alone.network, later.opened + REVEALED)
+        assert await alone.replication.found(file) == later
+        assert await alone.desk.store.get(DOSSIERS, (session,)) is None
+        await until(
+            lambda: alone.peer.replicate.inventory.deposit(file) == later.order().deposit(alone.network, alone.me)
+        )
+        alone.desk.chunks.path(file).unlink()
+        await until(lambda: alone.calendar.slot(alone.host.clock.now()) > later.opened)
+        await alone.replication._reopen(file)
+        assert alone.replication.placement(file) == later, "it may be held after all"
