@@ -288,6 +288,7 @@ class Custody:
         "copying",
         "deposit",
         "holders",
+        "left",
         "mine",
         "name",
         "owned",
@@ -314,6 +315,8 @@ class Custody:
         """The live holders in order, ourselves included; for the lots."""
         self.vacant: list[NodeId] = []
         """Holders given up and not replaced."""
+        self.left: dict[NodeId, None] = {}
+        """Who let go of a replica lately, and is asked last; not kept over a restart."""
         self.owner_until = Millis(0)
         """Until then the owner has promised to repair."""
         self.copying: dict[int, NodeId] = {}

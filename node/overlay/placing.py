@@ -175,7 +175,10 @@ class Placing:
             for number in range(3)
             if number != j and (other := self._jobs.get((chunk, number))) is not None and other.candidate is not None
         }
-        job.stage, job.candidate = _Stage.OFFERED, next_holder(job.ranks, register.entities, taken, job.refused)
+        job.stage = _Stage.OFFERED
+        job.candidate = next_holder(job.ranks, register.entities, taken, {**job.refused, **custody.left})
+        if job.candidate is None:
+            job.candidate = next_holder(job.ranks, register.entities, taken, job.refused)
         if job.candidate is None:
             del self._jobs[key]
             actions.append(Noted(Unplaced(chunk, j)))

@@ -439,6 +439,9 @@ class Replicate:
         custody = self._custodies.get(chunk)
         if custody is None or peer not in custody.holders:
             return []
+        custody.left[peer] = None
+        while len(custody.left) > self._limits.ranks_max:
+            del custody.left[next(iter(custody.left))]
         return self._strike_off(now, custody, peer)
 
     def _strike_off(self, now: Millis, custody: Custody, node: NodeId) -> list[Action]:

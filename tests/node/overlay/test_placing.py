@@ -8,7 +8,7 @@ from consensus.beacon import read_deposit
 from consensus.ids import Digest
 from consensus.placement import PLACING_HOURS, REVEALED, SKEW_HOURS, admitted, opening, order, placement_key
 from node.overlay import replica_frames as frames
-from node.overlay.custody import HOUR_MS, DepositRefused, Fetch, Place, Unplaced, Untimely
+from node.overlay.custody import HOUR_MS, DepositRefused, Fetch, Place, Serve, Unplaced, Untimely
 from node.overlay.machine import Channel, Noted, Persist, Rejected, Send, SetTimer
 from node.overlay.replica_frames import Answered, ReplicaOffer
 from tests.node.overlay.replica_world import FAST, NETWORK, Site, World, node_id, seed_of
@@ -228,3 +228,27 @@ def test_a_seed_that_a_reorganised_chain_took_back_makes_the_deposit_untimely_at
     assert {fact.answer for fact in site.facts_of(DepositRefused)} == {Answered.OTHER_SEED}
     assert site.facts_of(Untimely) == [Untimely(Digest(bytes(32)))]
     assert facts(world, Rejected) == []
+
+
+def test_two_that_take_and_let_go_by_turns_are_passed_over_as_long_as_there_are_others() -> None:
+    world, chunk = settled()
+    owner, first = world.sites[OWNER], world.holders(chunk)
+    thrashers = [min(first)]
+    for _ in range(6):
+        for node in thrashers:
+            held = world.sites[node].machine._custodies.get(chunk)
+            if held is not None:
+                world.do(world.sites[node], world.sites[node].machine._release(held))
+        world.run(1)
+        thrashers = (thrashers + [node for node in world.holders(chunk) if node not in first])[:2]
+    assert len(thrashers) == 2
+    assert [[fact.peer for fact in owner.facts_of(Serve)].count(node) for node in thrashers] == [1, 1]
+    assert len(world.holders(chunk)) == 3
+
+
+def test_the_only_candidate_left_is_asked_again_though_it_let_go() -> None:
+    world, chunk = settled(4)
+    site = world.sites[min(world.holders(chunk))]
+    world.do(site, site.machine._release(custody(site, chunk)))
+    world.run(2)
+    assert len(world.holders(chunk)) == 3
