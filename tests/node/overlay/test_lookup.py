@@ -347,6 +347,27 @@ def test_with_a_fifth_of_liars_more_than_95_percent_of_the_honest_nearest_are_fo
     assert right / total >= 0.95
 
 
+def test_nodes_that_name_ever_nearer_ones_without_end_are_asked_no_more_often_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes, tables = network(5, 200, 20)
+    rng = random.Random(9)
+    target = rng.getrandbits(256)
+    invented: dict[NodeId, int] = {}
+    monkeypatch.setattr(module, "place", lambda node: invented.get(node) or place(node))
+
+    def answer(_node: NodeId) -> tuple[int, Sequence[NodeId]]:
+        fakes = nodes_of(rng, 20)
+        for fake in fakes:
+            invented[fake] = target ^ ((1 << 200) - len(invented))
+        return 100, fakes
+
+    lookup = Lookup(T0, target, tables[nodes[0]].closest(target, 20), nodes[0], LIMITS)
+    ended, _ = follow(lookup, answer)
+    assert lookup.queries == LIMITS.queries
+    assert ended < LIMITS.whole_ms
+
+
 def test_ids_ground_for_one_key_hide_it_but_the_search_still_ends_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
