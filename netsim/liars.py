@@ -81,9 +81,10 @@ class Fickle(LyingDisk):
         self.since: dict[Digest, int] = {}
 
     def keep(self, now: Millis, root: Digest, data: bytes) -> None:
-        """The two days begin."""
+        """The two days begin, anew when it let go of the replica in between."""
         super().keep(now, root, data)
         self.since[root] = now
+        self.turned.pop(root, None)
 
     def shown(self, now: Millis, root: Digest) -> bytes | None:
         """The truth, while it is time for it."""

@@ -1,6 +1,7 @@
 """Chunks outlive the departures that they are meant to outlive, and what is said about losses is right."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.ids import Digest
+from consensus.ids import Digest, Millis
 from consensus.merkle import segment_root
 from consensus.placement import REPLICAS
 from netsim import keeper
@@ -19,7 +20,7 @@ from netsim.checks import judge
 from netsim.durability import DurabilityStage, Senseless, stage
 from netsim.faults import Plan
 from netsim.keeper import Disk, replica
-from netsim.liars import SERVED, SHOWN, THROWN, Fickle, Forgetful, corrupted, lot
+from netsim.liars import SERVED, SHOWN, THROWN, TURN_MS, Fickle, Forgetful, corrupted, lot
 from netsim.population import MONTH_MS, PLACING_MS, exponential, lifetime_ms
 from netsim.scenarios import keys_of, named, recipe
 from node.overlay import watching
@@ -167,6 +168,19 @@ def test_a_run_whose_liars_told_no_lie_breaks(
     assert broken is not None
     assert broken.check == "LiesTold"
     assert broken.sentence.endswith(f"there were no {lie}")
+
+
+def test_a_fickle_host_is_true_for_two_days_each_time_that_it_takes_a_replica() -> None:
+    disk, data, again = Fickle(Counter()), b"replica", Millis(9 * TURN_MS)
+    root = segment_root(data)
+    disk.keep(Millis(0), root, data)
+    assert (disk.shown(Millis(TURN_MS - 1), root), disk.turned) == (data, {})
+    assert (disk.shown(Millis(TURN_MS), root), disk.turned) == (corrupted(data), {root: TURN_MS})
+    disk.pop(root)
+    assert disk.shown(Millis(TURN_MS), root) is None
+    disk.keep(again, root, data)
+    assert (disk.shown(again, root), disk.turned) == (data, {})
+    assert disk.served(root) == corrupted(data)
 
 
 @given(percent=st.integers(0, 100), phase=st.integers(0, 99), count=st.integers(0, 300), split=st.integers(0, 300))
