@@ -110,6 +110,10 @@ def parser() -> argparse.ArgumentParser:
         "--insecure-plaintext-keys", action="store_true", help="keys without a passphrase, for tests only"
     )
     made.add_argument("--network", metavar="FILE", help="the file of the network to join")
+    pair = "become another device of an owner, by the offer in FILE, or the text of its QR code"
+    made.add_argument("--pair", metavar="FILE|TEXT", help=pair)
+    made.add_argument("--code-file", metavar="FILE", help="its first line is the offer's code (asked for)")
+    made.add_argument("--name", metavar="NAME", help="what the owner's devices call this one (this machine's name)")
     quota = "gigabytes of disk for your own chunks, and as many for others' (with --network: a fifth of what is free)"
     made.add_argument("--quota-gb", type=_quota, metavar="N", help=quota)
     networks = commands.add_parser("network", help="make, show or join a network by its file", epilog=_EPILOG)
@@ -119,6 +123,8 @@ def parser() -> argparse.ArgumentParser:
     _inspecting(add)
     made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
     made.add_argument("--display", metavar=":N", help="the X display to check (DISPLAY)")
+    pairs = commands.add_parser("pair", help="offer this home's keys to another device, or list them", epilog=_EPILOG)
+    _pairing(_adder(common, pairs.add_subparsers(metavar="offer|devices", required=True)))
     keys = commands.add_parser("keys", help="export, import, rotate or try the keys of a home", epilog=_EPILOG)
     _keys(_adder(common, keys.add_subparsers(metavar="export|import|rotate|drill", required=True)))
     return whole
@@ -230,6 +236,13 @@ def _inspecting(add: _Add) -> None:
         "--from-network", action="store_true", help="have the running node fetch from the holders what this disk lacks"
     )
     add("scrub", "read every sealed chunk and find bit rot", "inspection:scrub")
+
+
+def _pairing(add: _Add) -> None:
+    made = add("offer", "seal what a second device needs under a code, for one hour and one use", "pairing:offer")
+    made.add_argument("--out", metavar="FILE", required=True, help="the offer; `init --pair FILE` takes it")
+    made.add_argument("--name", metavar="NAME", help="what the other devices call this one (this machine's name)")
+    add("devices", "list the owner's devices; exit 1 if two came by one offer", "pairing:devices")
 
 
 def _keys(add: _Add) -> None:

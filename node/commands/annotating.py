@@ -15,37 +15,41 @@ def label(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node label`."""
     facts = _say(args, home, "label", {"text": args.text})
     words = f"is called {facts['label']}" if facts["label"] else "has no label"
-    return _answer(console, facts, words)
+    return _told(console, facts, words)
 
 
 def note(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node note`."""
     facts = _say(args, home, "note", {"text": args.text})
-    return _answer(console, facts, f"has {len(facts['notes'])} note{'s' if len(facts['notes']) > 1 else ''}")
+    return _told(console, facts, f"has {len(facts['notes'])} note{'s' if len(facts['notes']) > 1 else ''}")
 
 
 def hold(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node hold`, and with --release the end of it."""
     facts = _say(args, home, "release", {}) if args.release else _say(args, home, "hold", {"reason": args.reason})
-    return _answer(console, facts, "is on hold: nothing deletes it" if facts["legal_hold"] else "is not on hold")
+    return _told(console, facts, "is on hold: nothing deletes it" if facts["legal_hold"] else "is not on hold")
 
 
-def _answer(console: Console, facts: dict[str, Any], words: str) -> int:
+def _told(console: Console, facts: dict[str, Any], words: str) -> int:
     console.say(f"Session {facts['session'][:12]} {words}.")
     console.result(facts)
     return DONE
 
 
 def _say(args: argparse.Namespace, home: Home, call: str, more: dict[str, str]) -> dict[str, Any]:
+    return asked(args, home, call, {"session": args.session, **more})
+
+
+def asked(args: argparse.Namespace, home: Home, call: str, asked: dict[str, str]) -> dict[str, Any]:
+    """What a call about annotations answers, by the daemon or, where none runs, by this process. Raises Ended."""
     home.check()
-    asked = {"session": args.session, **more}
     try:
         return ask(home.path, call, asked)
     except NoDaemon:
-        return _say_here(args, home, call, asked)
+        return _answer_here(args, home, call, asked)
 
 
-def _say_here(args: argparse.Namespace, home: Home, call: str, asked: dict[str, str]) -> dict[str, Any]:
+def _answer_here(args: argparse.Namespace, home: Home, call: str, asked: dict[str, str]) -> dict[str, Any]:
     import trio
 
     from node.control.annotating import Annotating, answered

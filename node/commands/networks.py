@@ -163,7 +163,12 @@ def update(args: argparse.Namespace, home: Home, console: Console) -> int:
 def check_file(file: str) -> tuple[str, NetworkTerms]:
     """The text to keep and the terms of a network file, for `init`; raises Unavailable, Usage."""
     signed, terms = load(Path(file))
-    return write_file(signed, _comments(terms)), terms
+    return text_of(signed, terms), terms
+
+
+def text_of(signed: Signed, terms: NetworkTerms) -> str:
+    """The text of a network's file, with what it says in words."""
+    return write_file(signed, _comments(terms))
 
 
 def _comments(terms: NetworkTerms) -> list[str]:

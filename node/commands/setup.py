@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consensus.ids import Millis
 from node.commands.inspection import reading
@@ -24,6 +24,9 @@ from node.sessions.drill import last, mend
 from node.sessions.records import load, sessions
 from node.wallet.vault import Secrets, close
 
+if TYPE_CHECKING:
+    from node.commands.pairing import TakenOffer
+
 QUOTA_GB_MAX: Final = 50
 """Offered at most, and a fifth of what is free."""
 
@@ -32,15 +35,18 @@ def init(args: argparse.Namespace, home: Home, console: Console) -> int:
     """Make a home with new keys, in a network if one is given; refuses to overwrite one."""
     if home.vault.exists():
         raise Usage(f"{home.path} is a node's home already; choose another with --home, nothing was changed")
-    network = check_file(args.network) if args.network else None
-    quota = _quota(args, home, console)
+    pair = _taken_offer(args)
+    network = check_file(args.network) if args.network else pair.network if pair else None
+    quota = _quota(args, home, console, joins=network is not None)
     phrase = None if args.insecure_plaintext_keys else new_passphrase(args.passphrase_file, "the key vault")
-    secrets = Secrets.generate()
+    secrets = pair.secrets() if pair else Secrets.generate()
     data = close(secrets, phrase)
     home.create({} if quota is None else {"quota_gb": quota, "replicas_gb": quota})
     if network is not None:
         carrier_of(home, network[1])
         keep(home, network[0], first=not home.network.exists())
+    if pair is not None:
+        pair.introduce(home, secrets)
     put(home.vault, data)  # the last: a home counts as one from here on
     if phrase is None:
         console.warn("the keys stand in the clear: for tests only")
@@ -50,14 +56,26 @@ def init(args: argparse.Namespace, home: Home, console: Console) -> int:
     if quota is not None:
         console.say(f"  disk      {quota} GB for your own chunks, {quota} GB for those of others (config.toml)")
     more: dict[str, object] = {"network": network[1].network if network else None, "quota_gb": quota}
+    if pair is not None:
+        pair.end(console)
+        more["paired_with"] = pair.offer.origin
     say_keys(home, secrets, console, more)
     console.say("Back the keys up now: `lucid-node keys export --out FILE`. Without them no recording can be played.")
     return DONE
 
 
-def _quota(args: argparse.Namespace, home: Home, console: Console) -> int | None:
+def _taken_offer(args: argparse.Namespace) -> "TakenOffer | None":
+    """With --pair, what another device of the owner offers; loaded only then."""
+    if not args.pair:
+        return None
+    from node.commands.pairing import take
+
+    return take(args)
+
+
+def _quota(args: argparse.Namespace, home: Home, console: Console, *, joins: bool) -> int | None:
     """How many GB the node may take for its own chunks, and as many for others'; None leaves the settings as they come."""
-    if args.quota_gb is not None or not args.network:
+    if args.quota_gb is not None or not joins:
         chosen: int | None = args.quota_gb
         return chosen
     usual = max(1, min(QUOTA_GB_MAX, _free_bytes(home) // 5_000_000_000))

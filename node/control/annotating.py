@@ -1,8 +1,9 @@
-"""The calls that say something of a session, and tell what was said: label, note, hold, release, annotations.
+"""The calls that say something of a session, and tell what was said: label, note, hold, release, annotations, devices.
 
 A command makes them of itself where no daemon runs: they need an opened home and nothing of the network.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ class Annotating:
             "hold": self._hold,
             "release": self._release,
             "annotations": self._all,
+            "devices": self._devices,
         }
 
     def offer(self, control: Control) -> None:
@@ -94,6 +96,16 @@ class Annotating:
     async def _all(self, _request: Request) -> Mapping[str, Any]:
         entries = await self._annotations.entries()
         return {"sessions": [told(entry) for entry in entries.values()]}
+
+    async def _devices(self, _request: Request) -> Mapping[str, Any]:
+        """The owner's devices, and those of them that came by one offer: it was to be used once."""
+        devices = await self._annotations.devices()
+        uses = Counter(device.offer for device in devices if device.offer)
+        rows = []
+        for at, node, name, offer in devices:
+            came = {"offer": offer.hex() or None, "reused": uses[offer] > 1}
+            rows.append({"node": node.hex(), "name": name, "at": at, **came})
+        return {"devices": rows}
 
 
 def _started(opening: bytes) -> Millis | None:

@@ -15,10 +15,10 @@ from typing import Final
 
 import trio
 
-from consensus.ids import NodeId, SessionId
+from consensus.ids import SessionId
 from node.sessions.records import HOLDS, held_files
 from node.store import Chunks, Delete, Put, Store
-from node.store.index import KIND, Body, Index, IndexEntry, named, read, taken
+from node.store.index import KIND, Body, Device, Index, IndexEntry, named, read, taken
 from node.wallet.vault import Secrets
 
 TABLE: Final = "index"
@@ -49,8 +49,8 @@ class Annotations:
         async with self._lock:
             return (await self._loaded()).entries()
 
-    async def devices(self) -> dict[NodeId, str]:
-        """The owner's devices and their names."""
+    async def devices(self) -> list[Device]:
+        """The owner's devices, as `Index.devices`."""
         async with self._lock:
             return (await self._loaded()).devices()
 

@@ -21,7 +21,7 @@ from a backup; a fresh one costs some 15 bytes.
     dossiers    session           bytes, the caller's
     notes       session/id        [ms, text]                 all that were added
     holds       session/id        [ms, reason]               a release takes away the holds that its device knew of
-    devices     node              [ms, name]
+    devices     node              [ms, name], and third the offer by which it was paired (node/wallet/pairing)
 
 Roots are flat: a map made for a session on two devices at once would be one device's only. Holds are a set, since a hold
 that was set while another device released an older one has to last. Source: DESIGN §5.
@@ -32,7 +32,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, NewType, TypeAlias
+from typing import Any, Final, NamedTuple, NewType, TypeAlias
 
 from blake3 import blake3
 from pycrdt import Doc, Map, TransactionEvent
@@ -82,6 +82,15 @@ class IndexEntry:
     def legal_hold(self) -> bool:
         """Whether any device holds it."""
         return bool(self.holds)
+
+
+class Device(NamedTuple):
+    """A device of the owner; no offer for one that was there before."""
+
+    at: Millis
+    node: NodeId
+    name: str
+    offer: bytes = b""
 
 
 class Index:
@@ -181,16 +190,18 @@ class Index:
                 rows[session][root] = tuple([Remark(Millis(at), text) for at, _, text in sorted(remarks)])
         return {session: IndexEntry(session, **rows[session]) for session in sorted(rows)}  # type: ignore[arg-type]
 
-    def devices(self) -> dict[NodeId, str]:
-        """The owner's devices and their names, in the order in which they were added; empty for one that was never paired."""
+    def devices(self) -> list[Device]:
+        """The owner's devices in the order in which they were added; empty for one that was never paired."""
         found = []
         for (node,), value in self._rows("devices", 1):
             match value:
                 case [int(at), str(name)]:
-                    found.append((at, NodeId(node), name))
+                    found.append(Device(Millis(at), NodeId(node), name))
+                case [int(at), str(name), bytes(offer)]:
+                    found.append(Device(Millis(at), NodeId(node), name, offer))
                 case _:
                     pass
-        return {node: name for _, node, name in sorted(found)}
+        return sorted(found)
 
     def _rows(self, root: str, parts: int) -> Iterator[tuple[list[bytes], Value]]:
         for key, value in self._roots[root].items():
@@ -237,9 +248,10 @@ class Index:
                     self._put("holds", key, None)
         return said()
 
-    def add_device(self, node: NodeId, at: Millis, name: str) -> Body | None:
-        """List a device of the owner; raises ValueError for a name that is too long."""
-        return self._set("devices", node.hex(), [int(at), _checked(name, most=NAME_MAX)])
+    def add_device(self, node: NodeId, at: Millis, name: str, offer: bytes = b"") -> Body | None:
+        """List a device of the owner, and by which offer it came; raises ValueError for a name that is too long."""
+        value: list[Value] = [int(at), _checked(name, most=NAME_MAX)]
+        return self._set("devices", node.hex(), [*value, offer] if offer else value)
 
     def _fresh(self, session: SessionId) -> str:
         return f"{session.hex()}/{self._one_use().hex()}"

@@ -45,5 +45,5 @@ def index_v1() -> dict[str, Any]:
         "masters": [master.hex() for master in MASTERS],
         "bodies": [body.hex() for body in made],
         "entries": entries,
-        "devices": {node.hex(): name for node, name in known.devices().items()},
+        "devices": {device.node.hex(): device.name for device in known.devices()},
     }

@@ -54,6 +54,7 @@ from pipeline.stream import Stream
 from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
+from tests.vectors.pairing import pairing_v1
 from tests.vectors.stored import FOLDER
 
 
@@ -299,6 +300,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "merkle": merkle,
     "onion_v1": lambda: onion_v1(NETWORK),
     "network_v1": network_v1,
+    "pairing_v1": pairing_v1,
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
 }

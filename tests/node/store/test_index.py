@@ -240,8 +240,8 @@ def test_texts_and_places_have_bounds() -> None:
 def test_devices_are_listed_in_the_order_they_were_added() -> None:
     index, later = device(0), NodeId(b"\x00" * 32)
     index.add_device(NodeId(b"\xff" * 32), NOW, "desk")
-    index.add_device(later, Millis(NOW + 1), "laptop")
-    assert list(index.devices().items()) == [(NodeId(b"\xff" * 32), "desk"), (later, "laptop")]
+    index.add_device(later, Millis(NOW + 1), "laptop", b"offer")
+    assert index.devices() == [(NOW, NodeId(b"\xff" * 32), "desk", b""), (NOW + 1, later, "laptop", b"offer")]
 
 
 def test_what_a_newer_program_wrote_differently_is_left_out() -> None:
@@ -260,7 +260,7 @@ def test_what_a_newer_program_wrote_differently_is_left_out() -> None:
     index._roots["labels"][TWO.hex()] = b"\xff"
     index.label(TWO, "known")
     assert index.entries() == {TWO: IndexEntry(TWO, "known")}
-    assert index.devices() == {}
+    assert index.devices() == []
 
 
 def test_bodies_of_the_first_release_open_and_add_up() -> None:
@@ -274,7 +274,7 @@ def test_bodies_of_the_first_release_open_and_add_up() -> None:
         for entry in index.entries().values()
     ]
     assert json.loads(json.dumps(told)) == stored["entries"]
-    assert {node.hex(): name for node, name in index.devices().items()} == stored["devices"]
+    assert {device.node.hex(): device.name for device in index.devices()} == stored["devices"]
 
 
 def test_a_body_is_what_its_format_says_by_libsodium_and_rfc_5869() -> None:
