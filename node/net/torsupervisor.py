@@ -128,7 +128,8 @@ class SupervisedTor:
                     self._process.kill()
                 if isinstance(error, TorUnreachable) and self._process is not None and self._process.pid:
                     # It was started a moment ago, and is asked until it has made its socket.
-                    self._become(TorState.CONNECTING, self._ended or "tor is starting")
+                    why = str(error) if self._process.control.exists() else "tor is starting"
+                    self._become(TorState.CONNECTING, self._ended or why)
                 else:
                     self._become(TorState.DOWN, str(error))
             self._wrong.clear()

@@ -17,7 +17,8 @@ REPLY_BYTES_MAX: Final = 16 << 20
 
 _CODE: Final = re.compile(rb"[1-9][0-9]{2}[ +-]")
 _PAIR: Final = re.compile(r'([A-Za-z0-9_/.-]+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))')
-_ESCAPE: Final = re.compile(r"\\(.)")
+_ESCAPE: Final = re.compile(rb"\\(?:([0-3]?[0-7]{1,2})|(.))", re.DOTALL)
+_LETTERS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _UNSAFE: Final = re.compile(r"[\r\n\0]")
 _ASYNCHRONOUS: Final = 650
 
@@ -79,8 +80,17 @@ def pairs(text: str) -> dict[str, str]:
     found = {}
     for match in _PAIR.finditer(text):
         quoted = match[2]
-        found[match[1]] = match[3] if quoted is None else _ESCAPE.sub(r"\1", quoted)
+        found[match[1]] = match[3] if quoted is None else _unescaped(quoted)
     return found
+
+
+def _unescaped(text: str) -> str:
+    """What C's escapes spell; tor writes each byte beyond ASCII as octal digits (esc_for_log, lib/string/escape.c)."""
+
+    def spelled(match: "re.Match[bytes]") -> bytes:
+        return bytes([int(match[1], 8)]) if match[1] else _LETTERS.get(match[2], match[2])
+
+    return _ESCAPE.sub(spelled, text.encode()).decode("utf-8", "replace")
 
 
 def line_of(command: str) -> bytes:

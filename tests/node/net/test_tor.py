@@ -41,7 +41,7 @@ async def managed(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Tor, To
     other = SystemTor(net.controls[1], net.socks[1], private=True)
     with tempfile.TemporaryDirectory(prefix="mt") as folder:
         async with (
-            open_tor(ManagedTor(Path(folder, "tor of ours"), net.torrc), LIMITS) as server,
+            open_tor(ManagedTor(Path(folder, "Jürgen's tor"), net.torrc), LIMITS) as server,
             open_tor(other, LIMITS) as client,
         ):
             yield server, client

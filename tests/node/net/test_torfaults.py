@@ -9,16 +9,15 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import stem.control
 import trio
 
 from node.net.onion import Onion, onion_of
 from node.net.socks import DialFailed
 from node.net.tor import ExternalOnion, ManagedTor, OnionService, SystemTor, Tor, TorLimits, TorState, TorStatus
-from node.net.torcontrol import TorControl, open_control
+from node.net.torcontrol import open_control
 from node.net.torsupervisor import open_tor
 from tests.node.net.conftest import RUNNING, PrivateTor
 from tests.node.net.echo import echo_at, echoed
@@ -144,60 +143,6 @@ async def test_an_onion_of_somebody_elses_torrc_is_served_without_a_control_port
             await somebody.del_onion(mode.onion)
             status = await until(tor, lambda status: "could not be reached" in status.reason)
             assert status.state is TorState.DEGRADED
-
-
-KEYS: Final = (
-    "version",
-    "process/pid",
-    "onions/current",
-    "events/names",
-    "info/names",
-    "config/names",
-    "ns/all",
-    "status/enough-dir-info",
-    "config-file",
-    "net/listeners/socks",
-    "signal/names",
-    "circuit-status",
-)
-
-
-@pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning")
-async def test_stem_reads_of_tor_what_our_client_reads(private_tor: PrivateTor) -> None:
-    path = private_tor.controls[2]
-    seed = secrets.token_bytes(32)
-    async with open_control(path) as control:
-        onion = await control.add_onion(seed, {80: private_tor.folder / "nobody"})
-        mine = {key: await control.info(key) for key in KEYS}
-        theirs = await trio.to_thread.run_sync(said_to_stem, path)
-        # stem takes whitespace off the ends; the others' connection holds none of this one's onions.
-        assert mine.pop("onions/current") == onion
-        assert theirs.pop("onions/current") == ""
-        stable = set(mine) - {"circuit-status"}
-        assert {key: mine[key].strip() for key in stable} == {key: theirs[key].strip() for key in stable}
-        assert mine["ns/all"].count("\nw Bandwidth=") == 5
-        await agree_on_circuits(control, path)
-
-
-def said_to_stem(path: Path) -> dict[str, str]:
-    with stem.control.Controller.from_socket_file(str(path)) as controller:
-        controller.authenticate()
-        said: Any = controller.get_info(KEYS)
-        return {key: str(value) for key, value in said.items()}
-
-
-async def agree_on_circuits(control: TorControl, path: Path) -> None:
-    def by_stem() -> set[str]:
-        with stem.control.Controller.from_socket_file(str(path)) as controller:
-            controller.authenticate()
-            return {circuit.id for circuit in controller.get_circuits()}
-
-    before = await control.info("circuit-status")
-    theirs = await trio.to_thread.run_sync(by_stem)
-    after = await control.info("circuit-status")
-    seen = [{line.split()[0] for line in said.splitlines()} for said in (before, after)]
-    assert seen[0] & seen[1] <= theirs
-    assert seen[0] & seen[1]
 
 
 SEALED: Final = """
