@@ -24,6 +24,7 @@ from node.net.onion import BadOnion, parse_onion
 from node.net.onions import Onions
 from node.net.swarm import Transport
 from node.net.tor import SYSTEM_SOCKS, ExternalOnion, ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
+from node.net.torcontrol import target
 from node.net.torprocess import NoTorProcess
 from node.net.torsupervisor import open_tor
 from node.network import Carrier, NetworkTerms
@@ -82,6 +83,7 @@ def _endpoint(setting: str, text: str) -> Endpoint:
 def _onions(home: Home, mode: ManagedTor | SystemTor | ExternalOnion, tor: Tor) -> Onions:
     if isinstance(mode, ExternalOnion):
         return Onions(tor, bytes(SEED_BYTES), mode.backend, port=mode.port, onion=mode.onion)
+    target(home.path / BACKEND)
     return Onions(tor, onion_seed(home), home.path / BACKEND)
 
 

@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from node.net.endpoints import Endpoint, checked, connect, spelled
+from node.net.endpoints import BadEndpoint, Endpoint, checked, connect, spelled
 from node.net.nursery import bare_nursery
 from node.net.onion import Onion, expand, onion_of, parse_onion
 from node.net.torwire import ControlReply, NotTor, ReplyParser, TorEvent, event_of, line_of, pairs
@@ -130,7 +130,7 @@ class TorControl:
         flags = ["DiscardPK", *(["V3Auth"] if readers else []), *(["MaxStreamsCloseCircuit"] if streams_max else [])]
         words = [f"ADD_ONION ED25519-V3:{base64.b64encode(expand(seed)).decode()}", f"Flags={','.join(flags)}"]
         words += [f"MaxStreams={streams_max}"] if streams_max else []
-        words += [f"Port={port},{_target(endpoint)}" for port, endpoint in ports.items()]
+        words += [f"Port={port},{target(endpoint)}" for port, endpoint in ports.items()]
         words += [f"ClientAuthV3={reader}" for reader in readers]
         try:
             reply = await self.command(
@@ -334,8 +334,9 @@ def _group(path: Path) -> str:
     return "debian-tor"
 
 
-def _target(endpoint: Endpoint) -> str:
+def target(endpoint: Endpoint) -> str:
+    """The endpoint as ADD_ONION takes it; raises BadEndpoint for what it cannot name."""
     text = spelled(checked(endpoint))
     if any(character.isspace() or character in '",\\' for character in text):
-        raise ValueError(f"{text} has a space, comma or quote in it, which ADD_ONION cannot name: use another folder")
+        raise BadEndpoint(f"{text} has a space, comma or quote in it, which ADD_ONION cannot name: use another folder")
     return text

@@ -12,7 +12,7 @@ import trio
 from consensus.ids import Millis, NodeId
 from node.carrier import Carried, carrier
 from node.config import Home
-from node.exits import Usage
+from node.exits import Unavailable, Usage
 from node.log import EventLog
 from node.net.onion import onion_of
 from node.net.onions import multiaddr
@@ -106,6 +106,13 @@ async def test_homes_of_a_systems_tor_and_of_an_external_onion_meet(
                 status = await one.tor.changed(status)
         assert status.onions == (onion_of(seed),)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_home_that_tor_cannot_name_is_told_before_anything_runs(folder: Path) -> None:
+    home = home_of(folder, "my node", "")
+    with pytest.raises(Unavailable, match=r"my node.* has a space, .* use another folder"):
+        async with carrier(home, home.config(), TERMS, EventLog()):
+            pass
 
 
 @pytest.mark.parametrize(
