@@ -11,8 +11,9 @@ Source: DESIGN §4; findings/tor.md §6, §8.
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from node.config import Config, Home
 from node.exits import Unavailable, Usage
@@ -32,6 +33,8 @@ from pipeline import durable
 
 SEED_BYTES = 32
 BACKEND = "onion.socket"
+PRIVATE: Final = TorLimits(heartbeat_s=5, answer_s=5)
+"""Of a private network, whose tors run where little else does: a frozen one is killed within 25 s instead of 55."""
 
 
 class Carried(NamedTuple):
@@ -49,7 +52,7 @@ async def carrier(home: Home, config: Config, terms: NetworkTerms, log: EventLog
         return
     torrc = home.path / "torrc"
     mode = _mode(home, config, torrc.read_text() if torrc.exists() else "")
-    limits = TorLimits(allow_outdated=config.tor_allow_outdated)
+    limits = replace(PRIVATE if torrc.exists() else TorLimits(), allow_outdated=config.tor_allow_outdated)
     try:
         async with open_tor(mode, limits) as tor:
             log.info("tor.opened", mode=config.tor_mode)
