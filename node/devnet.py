@@ -38,6 +38,7 @@ from node.network import (
     LeaderRule,
     Mode,
     NetworkTerms,
+    Timing,
     seal_terms,
     write_file,
 )
@@ -126,7 +127,9 @@ class Devnet:
 
 
 @asynccontextmanager
-async def devnet(folder: Path, nodes: int, carrier: Carrier) -> AsyncIterator[Devnet]:
+async def devnet(
+    folder: Path, nodes: int, carrier: Carrier, timing: Timing = TIMINGS[Mode.DEVNET]
+) -> AsyncIterator[Devnet]:
     """A devnet in a folder, made if need be, taken up if it is there; raises Usage, Unavailable."""
     if not 2 <= nodes <= NODES_MAX:
         raise Usage(f"a devnet has 2 to {NODES_MAX} nodes, and {nodes} were asked for")
@@ -139,7 +142,7 @@ async def devnet(folder: Path, nodes: int, carrier: Carrier) -> AsyncIterator[De
             except NoTorNetwork as error:
                 raise Unavailable(f"the private Tor network did not start: {error}") from error
         keys = [_make_home(Home(folder / str(number)), torrc) for number in range(nodes)]
-        text = _network(folder, keys[0], carrier)
+        text = _network(folder, keys[0], carrier, timing)
         running = []
         for number, pair in enumerate(keys):
             home = Home(folder / str(number))
@@ -163,7 +166,7 @@ def _make_home(home: Home, torrc: str) -> KeyPair:
     return open_vault(home.vault.read_bytes(), None).identity
 
 
-def _network(folder: Path, author: KeyPair, carrier: Carrier) -> str:
+def _network(folder: Path, author: KeyPair, carrier: Carrier, timing: Timing) -> str:
     """The text of the network's file, made with the first start."""
     file = folder / "devnet.network"
     if file.exists():
@@ -178,7 +181,7 @@ def _network(folder: Path, author: KeyPair, carrier: Carrier) -> str:
         address = f"/ip4/127.0.0.1/tcp/{port}"
         settings = server.path / "config.toml"
         settings.write_text(settings.read_text().replace('# listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{port}"'))
-    genesis = Genesis("devnet", Mode.DEVNET, me, now, TIMINGS[Mode.DEVNET], LeaderRule.SORTITION, (me,), 0, carrier)
+    genesis = Genesis("devnet", Mode.DEVNET, me, now, timing, LeaderRule.SORTITION, (me,), 0, carrier)
     terms = NetworkTerms(genesis, 1, now, (BootstrapNode(me, (address,)),))
     text = write_file(seal_terms(terms, author), ["a devnet on one machine"])
     durable.create(file, text.encode(), 0o644)

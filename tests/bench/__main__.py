@@ -1,16 +1,20 @@
-"""`./lucid bench [seal|verify|record|netsim|lookup|striping|tor] [--rounds N]`: figures of this machine, side by side with the peers."""
+"""`./lucid bench [seal|verify|record|netsim|lookup|striping|tor|net|…] [--rounds N]`: figures of this machine, side by side with the peers."""
 
 import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
-from tests.bench import lookup, netsim, record, seal, striping, tor, verify
+from tests.bench import lookup, netidle, netsim, record, seal, striping, tor, verify
 from tests.bench.measure import machine
 
 PIPELINE = {"seal": seal.main, "verify": verify.main, "record": record.main}
-OVERLAY = {"netsim": netsim.main, "lookup": lookup.main, "striping": striping.main, "tor": tor.main}
-"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; striping and tor make private Tor networks."""
+NET = {
+    "idle": netidle.main,
+}
+OVERLAY = {"netsim": netsim.main, "lookup": lookup.main, "striping": striping.main, "tor": tor.main, **NET}
+"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; striping and tor make private Tor networks;
+`net` is those of NET, with some 20 processes each."""
 
 
 def _count(text: str) -> int:
@@ -23,7 +27,10 @@ def main() -> int:
     """Run what was asked for, by default all of the pipeline."""
     parser = argparse.ArgumentParser(prog="./lucid bench", description="Measure on this machine.")
     parser.add_argument(
-        "what", nargs="*", choices=[*PIPELINE, *OVERLAY, []], help=f"which ({', '.join(PIPELINE)} if none is named)"
+        "what",
+        nargs="*",
+        choices=[*PIPELINE, *OVERLAY, "net", []],
+        help=f"which ({', '.join(PIPELINE)} if none is named)",
     )
     parser.add_argument(
         "--rounds", type=_count, help="counted rounds: after one to warm up for the pipeline (5), each a process (3)"
@@ -37,7 +44,7 @@ def main() -> int:
     out = None if options.out is None else options.out.absolute()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(machine())
-    for name in options.what or PIPELINE:
+    for name in [one for what in options.what or PIPELINE for one in (NET if what == "net" else [what])]:
         print(f"{name}:", flush=True)
         if name in PIPELINE:
             PIPELINE[name](options.folder.absolute(), options.rounds or 5)
