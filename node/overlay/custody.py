@@ -324,6 +324,12 @@ class Custody:
         self.asked: dict[NodeId, int] = {}
         """The HOUR in which each member last challenged us."""
 
+    def pass_over(self, node: NodeId, most: int) -> None:
+        """Ask a node last from now on, and forget the first of more than so many."""
+        self.left[node] = None
+        while len(self.left) > most:
+            del self.left[next(iter(self.left))]
+
     def reopens(self, order: Place) -> bool:
         """Whether the order is a later deposit of a chunk of ours that nobody holds."""
         deposit, same = self.deposit, (order.size, order.roots) == (self.deposit.size, self.deposit.roots)

@@ -268,9 +268,12 @@ class Replicate:
     # The owner: placing.
 
     def _place(self, now: Millis, call: int, order: Place) -> list[Action]:
+        actions = self._taking.drop(order.chunk)  # what a stranger deposited under our digest is in our way
         custody = self._custodies.get(order.chunk)
+        if custody is not None and not custody.owned:
+            actions, custody = actions + self._release(custody), None
         if custody is None and len(self._custodies) >= self._limits.held_max:
-            return [Finished(call, None)]
+            return [*actions, Finished(call, None)]
         if custody is None or (custody.reopens(order) and not self._placing.under_way(order.chunk)):
             deposit = order.deposit(self._network, self._me)
             packed = pack(deposit)
@@ -278,10 +281,9 @@ class Replicate:
             if custody is None:
                 custody = self._custodies[order.chunk] = Custody(*signed, owned=True)
             custody.commit(*signed)
-        earlier = self._calls.pop(order.chunk, None)
-        self._calls[order.chunk] = call
-        superseded: list[Action] = [] if earlier is None else [Finished(earlier, None)]
-        return [*superseded, custody.persist(), *self._mend(now, order.chunk), *self._settled(custody)]
+        earlier, self._calls[order.chunk] = self._calls.get(order.chunk), call
+        actions += [] if earlier is None else [Finished(earlier, None)]
+        return [*actions, custody.persist(), *self._mend(now, order.chunk), *self._settled(custody)]
 
     def _settled(self, custody: Custody) -> list[Action]:
         """The answer to Place once all R replicas are held, and their receipts to each holder."""
@@ -343,8 +345,8 @@ class Replicate:
         self._taking.reserve(deposit.owner, -deposit.size)
         frame = frames.released(deposit.chunk)
         sends: list[Action] = [Send(node, Channel.REPLICAS, frame) for node in custody.members()]
-        gone = Noted(Discard(deposit.chunk, deposit.roots[custody.mine]))
-        return [Persist(TABLE, ("at", deposit.chunk), None), *sends, gone]
+        sends.append(Noted(Discard(deposit.chunk, deposit.roots[custody.mine])))
+        return [Persist(TABLE, ("at", deposit.chunk), None), *sends]
 
     # Every member: the receipts of others.
 
@@ -439,9 +441,7 @@ class Replicate:
         custody = self._custodies.get(chunk)
         if custody is None or peer not in custody.holders:
             return []
-        custody.left[peer] = None
-        while len(custody.left) > self._limits.ranks_max:
-            del custody.left[next(iter(custody.left))]
+        custody.pass_over(peer, self._limits.ranks_max)
         return self._strike_off(now, custody, peer)
 
     def _strike_off(self, now: Millis, custody: Custody, node: NodeId) -> list[Action]:

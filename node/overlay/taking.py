@@ -112,7 +112,7 @@ class Taking:
         answer = self._answer(peer, deposit, frame.j, holders, slot)
         actions: list[Action] = [Send(peer, Channel.REPLICAS, verdict(answer), exchange)]
         custody = self._custodies.get(deposit.chunk)
-        if custody is not None and custody.signed is not None:  # a member that has missed our receipt
+        if answer is Answered.HELD and custody is not None and custody.signed is not None:  # it has missed our receipt
             actions.append(Send(peer, Channel.REPLICAS, told((custody.signed,))))
         if answer is Answered.YES and deposit.chunk not in self._transfers:
             row = incoming_row(frame.deposit, frame.signature, frame.j, peer)
@@ -150,8 +150,9 @@ class Taking:
         self, peer: NodeId, deposit: Deposit, j: int, holders: tuple[tuple[Receipt, SignedReceipt], ...], slot: int
     ) -> Answered:
         limits, register = self._limits, self._register
-        if deposit.chunk in self._custodies:
-            return Answered.HELD
+        custody = self._custodies.get(deposit.chunk)
+        if custody is not None:  # under this digest anybody may have deposited anything
+            return Answered.HELD if custody.deposit.owner == deposit.owner else Answered.BUSY
         under_way = self._transfers.get(deposit.chunk)
         if under_way is not None:
             return Answered.YES if (under_way.leader, under_way.j) == (peer, j) else Answered.BUSY
@@ -218,7 +219,13 @@ class Taking:
         """Give up the transfers whose time is up; what the host fetches after that is discarded."""
         actions: list[Action] = []
         for chunk in [chunk for chunk, one in self._transfers.items() if one.until <= now]:
-            transfer = self._transfers.pop(chunk)
-            del self._refs[transfer.ref]
-            actions += [Persist(TABLE, ("in", chunk), None), *self._abandoned(transfer)]
+            actions += self.drop(chunk)
         return actions
+
+    def drop(self, chunk: Digest) -> list[Action]:
+        """Give up the transfer of a chunk, if there is one."""
+        transfer = self._transfers.pop(chunk, None)
+        if transfer is None:
+            return []
+        del self._refs[transfer.ref]
+        return [Persist(TABLE, ("in", chunk), None), *self._abandoned(transfer)]

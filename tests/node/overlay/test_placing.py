@@ -1,17 +1,20 @@
 """The seed of a deposit is that of its time: who asks a holder too late, too early or under another seed is told so."""
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.beacon import read_deposit
-from consensus.ids import Digest
+from consensus.ids import Digest, NodeId
+from consensus.merkle import segment_root
 from consensus.placement import PLACING_HOURS, REVEALED, SKEW_HOURS, admitted, opening, order, placement_key
+from consensus.records import pack
 from node.overlay import replica_frames as frames
-from node.overlay.custody import HOUR_MS, DepositRefused, Fetch, Place, Serve, Unplaced, Untimely
+from node.overlay.custody import HOUR_MS, DepositRefused, Fetch, Fetched, Place, Serve, Unplaced, Untimely
 from node.overlay.machine import Channel, Noted, Persist, Rejected, Send, SetTimer
 from node.overlay.replica_frames import Answered, ReplicaOffer
-from tests.node.overlay.replica_world import FAST, NETWORK, Site, World, node_id, seed_of
+from tests.node.overlay.replica_world import FAST, NETWORK, Pen, Site, World, node_id, seed_of
 from tests.node.overlay.test_replicate import (
     DATA,
     NOW,
@@ -252,3 +255,50 @@ def test_the_only_candidate_left_is_asked_again_though_it_let_go() -> None:
     world.do(site, site.machine._release(custody(site, chunk)))
     world.run(2)
     assert len(world.holders(chunk)) == 3
+
+
+def squatted(world: World) -> tuple[Digest, ReplicaOffer, NodeId]:
+    """The digest of a chunk that OWNER is to place, and another's deposit of other bytes under it."""
+    chunk, thief = Digest(blake3(DATA).digest()), node_id(5)
+    roots = tuple(segment_root(bytes([j]) * 1000) for j in range(3))
+    deposit = Place(chunk, 1000, roots, NOW, seed_of(NOW + REVEALED)).deposit(NETWORK, thief)
+    return chunk, ReplicaOffer(pack(deposit), Pen(thief).sign("deposit", NETWORK, pack(deposit)), 0, ()), thief
+
+
+def squat(site: Site, offer: ReplicaOffer, thief: NodeId, *, done: bool) -> None:
+    assert verdict_on(site, offer, thief) is Answered.YES
+    if done:
+        root = read_deposit(offer.deposit, NETWORK).roots[0]
+        world, ref = site.world, site.machine._taking._ref
+        world.do(site, site.machine.on_command(world.now, 0, Fetched(ref, root, 1000)))
+
+
+def test_a_holder_of_another_deposit_under_the_same_digest_is_busy_and_blamed_by_nobody() -> None:
+    world = World(12)
+    world.strike()
+    chunk, offer, thief = squatted(world)
+    for number in range(6, 12):
+        squat(world.sites[node_id(number)], offer, thief, done=True)
+    assert world.place(OWNER, DATA) == chunk
+    world.run(2)
+    assert facts(world, Rejected) == []
+    held = [holding.j for holding in custody(world.sites[OWNER], chunk).holders.values() if holding.live]
+    assert sorted(held) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_owner_keeps_its_chunk_though_another_deposited_under_its_digest_before(done: bool) -> None:
+    world = World(12)
+    world.strike()
+    chunk, offer, thief = squatted(world)
+    site = world.sites[OWNER]
+    squat(site, offer, thief, done=done)
+    ref = site.machine._taking._ref
+    assert world.place(OWNER, DATA) == chunk
+    assert site.machine._taking._bytes == 0
+    root = read_deposit(offer.deposit, NETWORK).roots[0]
+    world.step(site, "on_command", 0, Fetched(ref, root, 1000))
+    world.run(2)
+    assert custody(site, chunk).owned
+    assert sorted(world.holders(chunk).values()) == [0, 1, 2]
+    assert len(site.finished) == 1
