@@ -27,7 +27,7 @@ from node.sessions.annotations import Annotations
 from node.sessions.desk import opened
 from node.store.index import NAME_MAX
 from node.wallet import pairing
-from node.wallet.pairing import LIFE_MS, PREFIX, Offer
+from node.wallet.pairing import LIFE_MS, Offer
 from node.wallet.vault import Secrets
 from pipeline.manifest import Signed
 
@@ -56,7 +56,7 @@ def offer(args: argparse.Namespace, home: Home, console: Console) -> int:
 def _draw(text: str, console: Console) -> None:
     from node.qr import drawn
 
-    if console.is_live and (picture := drawn(text, shutil.get_terminal_size().columns)) is not None:
+    if console.is_live and (picture := drawn(text.upper(), shutil.get_terminal_size().columns)) is not None:
         console.say(picture)
 
 
@@ -119,7 +119,7 @@ class TakenOffer:
 
 def take(args: argparse.Namespace) -> TakenOffer:
     """The offer that --pair names, opened with its code. Raises Refuted, Unavailable, Usage; nothing has changed then."""
-    file = None if args.pair.startswith(PREFIX) else Path(args.pair)
+    file = None if pairing.is_text(args.pair) else Path(args.pair)
     try:
         text = args.pair if file is None else file.read_text(encoding="ascii")
     except OSError as error:

@@ -112,12 +112,17 @@ def seal(
     return whole.offer, PREFIX + b32encode(pack(whole)).decode().rstrip("=")
 
 
+def is_text(text: str) -> bool:
+    """Whether this is meant to be an offer's text, and no file's name; in capitals as well, which makes a smaller QR code."""
+    return text[: len(PREFIX)].lower() == PREFIX
+
+
 def read(text: str) -> SealedOffer:
     """The offer in a text, still sealed; raises Usage for what is none."""
-    letters = text.strip().removeprefix(PREFIX)
+    letters = text.strip().lower().removeprefix(PREFIX).upper()
     try:
         data = b32decode(letters.encode("ascii") + b"=" * (-len(letters) % 8))
-        if text.startswith(PREFIX) and len(text) <= _TEXT_CHARACTERS_MAX:
+        if is_text(text) and len(text) <= _TEXT_CHARACTERS_MAX:
             return unpack(SealedOffer, data)
     except (ValueError, Malformed):
         pass

@@ -138,7 +138,7 @@ def test_the_text_of_the_qr_code_does_as_well_and_a_home_is_never_overwritten(
     offered: dict[str, Any], typed: Typed, tmp_path: Path
 ) -> None:
     text = (tmp_path / "offer").read_text().strip()
-    words = ("init", BARE, "--pair", text, "--code-file", tmp_path / "code")
+    words = ("init", BARE, "--pair", text.upper(), "--code-file", tmp_path / "code")
     assert typed("b", *words)[0] == 2, "a home is there"
     assert typed("c", *words, "--network", tmp_path / "network")[0] == 2, "the offer names it"
     assert not (tmp_path / "c").exists()
