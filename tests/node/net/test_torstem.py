@@ -169,5 +169,6 @@ def quoted_by_tor(text: str) -> str:
 def test_what_tor_quotes_is_read_back(one: str, other: str) -> None:
     line = f"A={quoted_by_tor(one)} B={quoted_by_tor(other)} C=c"
     assert pairs(line) == {"A": one, "B": other, "C": "c"}
-    if '\\"' not in one + '"':  # stem takes the quote after an escaped backslash for an escaped quote
+    # stem takes the quote after an escaped backslash for an escaped quote, and a value's own "=" for the key's.
+    if '\\"' not in one + '"' and "=" not in one:
         assert stem.response.ControlLine(line).pop_mapping(quoted=True, escaped=True) == ("A", one)
