@@ -5,11 +5,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.bench import lookup, netagree, netidle, netsim, nettransfer, record, seal, striping, tor, verify
+from tests.bench import lookup, netagree, netgossip, netidle, netsim, nettransfer, record, seal, striping, tor, verify
 from tests.bench.measure import machine
 
 PIPELINE = {"seal": seal.main, "verify": verify.main, "record": record.main}
 NET = {
+    "gossip": netgossip.main,
     "idle": netidle.main,
     "transfer": nettransfer.main,
     "agree": netagree.main,
