@@ -119,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
     networks = commands.add_parser("network", help="make, show or join a network by its file", epilog=_EPILOG)
     _networks(_adder(common, networks.add_subparsers(metavar="create|revise|show|join|update", required=True)))
     _running(add)
+    units = commands.add_parser("service", help="have systemd start the node on boot", epilog=_EPILOG)
+    _service(_adder(common, units.add_subparsers(metavar="install|status|uninstall", required=True)))
     _recording(add)
     _inspecting(add)
     made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
@@ -176,6 +178,14 @@ def _running(add: _Add) -> None:
     made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")
     made.add_argument("session", metavar="SESSION", nargs="?", help="fetch the chunks of this session too")
     made.add_argument("--all", action="store_true", help="fetch the chunks of all sessions")
+
+
+def _service(add: _Add) -> None:
+    made = add("install", "write a hardened systemd unit for this home and start it", "service:install")
+    made.add_argument("--print", action="store_true", help="print the unit and change nothing")
+    made.add_argument("--user", metavar="NAME", help="whom it runs as (the owner of the home)")
+    add("status", "how the service does; exit 1 unless it runs", "service:status")
+    add("uninstall", "stop the service and remove its unit; the home stays", "service:uninstall")
 
 
 def _recording(add: _Add) -> None:

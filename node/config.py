@@ -254,6 +254,13 @@ def notify_socket() -> str | None:
     return os.environ.get("NOTIFY_SOCKET") or None
 
 
+def watchdog_s() -> float | None:
+    """After how many seconds of silence systemd kills this process, None for never: WATCHDOG_USEC, WATCHDOG_PID."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(microseconds) / 1e6 if ours and microseconds.isdecimal() and int(microseconds) else None
+
+
 def demo_source() -> str | None:
     """What `./lucid run` shall record: LUCID_RECORD."""
     return os.environ.get("LUCID_RECORD") or None

@@ -4,12 +4,12 @@ import argparse
 import os
 import random
 import signal
-import socket
 from typing import Any
 
 import trio
 
 from consensus.ids import NodeId
+from node.appliance.notify import beat, tell
 from node.carrier import carrier
 from node.config import Home
 from node.console import Console
@@ -63,7 +63,8 @@ async def _run(args: argparse.Namespace, home: Home, console: Console) -> int:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop, nursery.cancel_scope, scope, log)
                 _say(daemon, await nursery.start(daemon.run), console)
-                _notify("READY=1")
+                tell("READY=1")
+                nursery.start_soon(beat)
     log.info("node.stopped")
     return DONE
 
@@ -82,18 +83,7 @@ async def _stop(work: trio.CancelScope, everything: trio.CancelScope, log: Event
             if work.cancel_called:
                 os._exit(1)
             log.info("node.stopping")
-            _notify("STOPPING=1")
+            tell("STOPPING=1")
             work.cancel()
             everything.deadline = trio.current_time() + GRACE_S
             return
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it started us and wants to be told (sd_notify)."""
-    from node.config import notify_socket
-
-    name = notify_socket()
-    if name is None:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), "\0" + name[1:] if name.startswith("@") else name)

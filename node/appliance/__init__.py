@@ -1,0 +1,1 @@
+"""The machine around the daemon: started on boot, confined, and examined."""
