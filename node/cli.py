@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     _service(_adder(common, units.add_subparsers(metavar="install|status|uninstall", required=True)))
     _recording(add)
     _inspecting(add)
-    made = add("doctor", "check this machine and this home, with a mend for each finding", "setup:doctor")
+    made = add("doctor", "check this machine and this home, with a mend for each finding", "checking:doctor")
     made.add_argument("--display", metavar=":N", help="the X display to check (DISPLAY)")
     pairs = commands.add_parser("pair", help="offer this home's keys to another device, or list them", epilog=_EPILOG)
     _pairing(_adder(common, pairs.add_subparsers(metavar="offer|devices", required=True)))

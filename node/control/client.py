@@ -68,9 +68,11 @@ def ask(
     *,
     progress: Callable[[dict[str, Any]], None] = lambda _facts: None,
     fd: int | None = None,
+    patience_s: float | None = None,
 ) -> dict[str, Any]:
-    """What the daemon answers; raises NoDaemon, or the `Ended` that the call ended with."""
+    """What the daemon answers; raises NoDaemon, the `Ended` that the call ended with, TimeoutError after `patience_s`."""
     with connect(home) as sock, suppress(ConnectionError), sock.makefile("rb") as lines:
+        sock.settimeout(patience_s)
         request = json.dumps({"call": call, "args": dict(args or {})}).encode() + b"\n"
         with suppress(BrokenPipeError):  # it may have answered, and hung up, before it was given all
             rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
