@@ -5,8 +5,6 @@ An identifier is raw bytes inside the program and lowercase hex at its edges (DE
 
 from typing import Final, NewType
 
-from Crypto.Hash import keccak
-
 Digest = NewType("Digest", bytes)
 """BLAKE3-256, 32 bytes."""
 
@@ -34,6 +32,8 @@ MB: Final = 1_000_000
 
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (the padding of before FIPS 202), 32 bytes."""
+    from Crypto.Hash import keccak  # a third of a command's start, by way of cffi's parser of C
+
     return keccak.new(data=data, digest_bits=256).digest()
 
 
