@@ -5,19 +5,33 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.bench import lookup, netagree, netgossip, netidle, netsim, nettransfer, record, seal, striping, tor, verify
+from tests.bench import (
+    lookup,
+    netagree,
+    netdht,
+    netgossip,
+    netidle,
+    netsim,
+    nettransfer,
+    record,
+    seal,
+    striping,
+    tor,
+    verify,
+)
 from tests.bench.measure import machine
 
 PIPELINE = {"seal": seal.main, "verify": verify.main, "record": record.main}
 NET = {
     "gossip": netgossip.main,
+    "dht": netdht.main,
     "idle": netidle.main,
     "transfer": nettransfer.main,
     "agree": netagree.main,
 }
 OVERLAY = {"netsim": netsim.main, "lookup": lookup.main, "striping": striping.main, "tor": tor.main, **NET}
 """Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; striping and tor make private Tor networks;
-`net` is those of NET, with some 20 processes each."""
+`net` is those of NET, with 20 to 50 processes each."""
 
 
 def _count(text: str) -> int:
