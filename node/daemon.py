@@ -10,10 +10,8 @@ It ends within seconds with everything durable; what a crash leaves is taken up 
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Final
 
 import trio
 
@@ -49,9 +47,6 @@ from node.store.replicas import ReplicaFiles
 from node.timeline import Timeline, interim_seed
 
 Rows = Mapping[tuple[str, Key], bytes]
-
-GRACE_S: Final = 4
-"""What the parts have to put their things in order after a stop was asked for."""
 
 
 class Daemon:
@@ -151,17 +146,6 @@ def limits_of(calendar: Timeline, capacity: int) -> PeerLimits:
     )
     reconcile = ReconcileLimits(interval_ms=min(60_000, hour // 4))
     return PeerLimits(upkeep_ms=min(30_000, hour // 4), replicate=replicate, reconcile=reconcile)
-
-
-@asynccontextmanager
-async def running(daemon: Daemon) -> AsyncIterator[Daemon]:
-    """A daemon that runs while the block does, and is ended within GRACE_S after it."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(daemon.run)
-        try:
-            yield daemon
-        finally:
-            nursery.cancel_scope.cancel()
 
 
 async def build(

@@ -1,4 +1,4 @@
-"""run and status: the daemon of a home, and what it says of itself."""
+"""run: the daemon of a home, until it is stopped."""
 
 import argparse
 import os
