@@ -16,7 +16,7 @@ import hmac
 import struct
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import ClassVar, Final
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
@@ -32,6 +32,7 @@ from pipeline.stream import Stream
 _POSITION: Final = struct.Struct(">BQ")
 _NONCED: Final = struct.Struct(">BQB")
 _U32: Final = 0xFFFFFFFF
+_NONCE_BYTES: Final = 24
 
 
 class Unauthentic(Exception):
@@ -98,7 +99,7 @@ class SessionKeys:  # no slots: cached_property needs a dict
         hasher = blake3(_NONCED.pack(header.stream, header.index, header.flags), key=self.nonce_key)
         hasher.update(struct.pack(">IQ", header.gaps, header.plain))
         hasher.update(payload)
-        return hasher.digest(length=24)
+        return hasher.digest(length=_NONCE_BYTES)
 
 
 def hchacha20(key: bytes, nonce: bytes) -> bytes:
@@ -142,6 +143,30 @@ def decrypt(key: bytes, nonce: bytes, sealed: memoryview | bytes, associated: by
         return cipher.decrypt(short, sealed, associated)
     except InvalidTag:
         raise Unauthentic from None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """Seals records other than chunks: nonce ‖ XChaCha20-Poly1305, the nonce being a keyed hash of what is sealed."""
+
+    OVERHEAD: ClassVar = _NONCE_BYTES + TAG_BYTES
+    key: bytes = field(repr=False)
+    nonce_key: bytes = field(repr=False)
+
+    @classmethod
+    def derive(cls, salt: bytes, secret: bytes, label: bytes) -> "RecordKey":
+        """Both keys, out of a secret, for what the label names."""
+        both = expand(extract(salt, secret), label, 64)
+        return cls(both[:32], both[32:])
+
+    def seal(self, plain: bytes, associated: bytes) -> bytes:
+        """OVERHEAD bytes more than plain; the same for the same."""
+        nonce = blake3(plain, key=self.nonce_key).digest(length=_NONCE_BYTES)
+        return nonce + encrypt(self.key, nonce, plain, associated)
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes:
+        """The plain bytes; sealed has at least OVERHEAD bytes. Raises Unauthentic."""
+        return decrypt(self.key, sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
 
 
 def seal_into(

@@ -18,13 +18,11 @@ from node.sessions.records import Kept, Row
 from node.sessions.replication import Placement
 from node.store import ABSENT, Put
 from pipeline.manifest import Signed
-from pipeline.seal import Unauthentic, decrypt, encrypt, expand, extract
+from pipeline.seal import RecordKey, Unauthentic
 
 LABEL: Final = b"lucid/dossier/v1"
 BYTES_MAX: Final = 1 << 25
 _VERSION: Final = b"\x01"
-_NONCE: Final = 24
-_TAG: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +38,22 @@ class Dossier:
     """Of its chunks; whoever holds a replica is asked for it by its root."""
 
 
-def _keys(session: SessionId, secret: bytes) -> tuple[bytes, bytes]:
-    both = expand(extract(session, secret), LABEL, 64)
-    return both[:32], both[32:]
-
-
 def seal(kept: Kept, placements: tuple[Placement, ...], session: SessionId, secret: bytes) -> bytes:
     """The sealed dossier of a closed session; raises ValueError for one that is open."""
     if kept.manifest_bytes is None:
         raise ValueError("an open session has no dossier yet")
     plain = pack(Dossier(kept.opening_bytes, kept.manifest_bytes, kept.rows, kept.heads, placements))
-    key, nonce_key = _keys(session, secret)
-    nonce = blake3(plain, key=nonce_key).digest(length=_NONCE)
-    return _VERSION + nonce + encrypt(key, nonce, plain, LABEL + session)
+    return _VERSION + RecordKey.derive(session, secret, LABEL).seal(plain, LABEL + session)
 
 
 def unseal(data: bytes, session: SessionId, secret: bytes) -> Dossier:
     """The dossier in sealed bytes; raises Malformed for what is not one, was changed, or is another session's."""
     if data[:1] != _VERSION or len(data) > BYTES_MAX:
         raise Malformed("not a dossier that this program reads")
-    nonce, sealed = data[1 : 1 + _NONCE], data[1 + _NONCE :]
-    if len(sealed) < _TAG:
+    if len(data) < len(_VERSION) + RecordKey.OVERHEAD:
         raise Malformed("a dossier that was cut short")
     try:
-        plain = decrypt(_keys(session, secret)[0], nonce, sealed, LABEL + session)
+        plain = RecordKey.derive(session, secret, LABEL).open(data[len(_VERSION) :], LABEL + session)
     except Unauthentic:
         raise Malformed("a dossier that was changed, or is not this session's") from None
     return unpack(Dossier, plain)

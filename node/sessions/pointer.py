@@ -8,33 +8,26 @@ keyed hash of the content. Bodies with another first byte are other parts' busin
 
 from typing import Final
 
-from blake3 import blake3
-
 from consensus.encoding import Malformed
 from consensus.records import pack, unpack
 from node.sessions.replication import Placement
 from node.wallet.vault import Secrets
-from pipeline.seal import Unauthentic, decrypt, encrypt, expand, extract
+from pipeline.seal import RecordKey, Unauthentic
 
 KIND: Final = b"\x01"
 LABEL: Final = b"lucid/pointer/v1"
 _HEAD: Final = 1 + 4
-_NONCE: Final = 24
-_TAG: Final = 16
 
 
-def _keys(secrets: Secrets, generation: int) -> tuple[bytes, bytes]:
-    both = expand(extract(LABEL, secrets.masters[generation]), LABEL, 64)
-    return both[:32], both[32:]
+def _key(secrets: Secrets, generation: int) -> RecordKey:
+    return RecordKey.derive(LABEL, secrets.masters[generation], LABEL)
 
 
 def write_pointer(placement: Placement, secrets: Secrets) -> bytes:
     """The body that points to a dossier, sealed under the newest master key; some 330 bytes."""
     generation = len(secrets.masters) - 1
-    key, nonce_key = _keys(secrets, generation)
-    plain, head = pack(placement), KIND + generation.to_bytes(4, "big")
-    nonce = blake3(plain, key=nonce_key).digest(length=_NONCE)
-    return head + nonce + encrypt(key, nonce, plain, LABEL + head)
+    head = KIND + generation.to_bytes(4, "big")
+    return head + _key(secrets, generation).seal(pack(placement), LABEL + head)
 
 
 def read_pointer(body: bytes, secrets: Secrets) -> Placement | None:
@@ -42,14 +35,14 @@ def read_pointer(body: bytes, secrets: Secrets) -> Placement | None:
 
     Raises Malformed for one that was changed.
     """
-    if body[:1] != KIND or len(body) < _HEAD + _NONCE + _TAG:
+    if body[:1] != KIND or len(body) < _HEAD + RecordKey.OVERHEAD:
         return None
-    head, nonce, sealed = body[:_HEAD], body[_HEAD : _HEAD + _NONCE], body[_HEAD + _NONCE :]
+    head = body[:_HEAD]
     generation = int.from_bytes(head[1:], "big")
     if generation >= len(secrets.masters):
         return None
     try:
-        plain = decrypt(_keys(secrets, generation)[0], nonce, sealed, LABEL + head)
+        plain = _key(secrets, generation).open(body[_HEAD:], LABEL + head)
     except Unauthentic:
         raise Malformed("a pointer that was changed, or is another owner's") from None
     return unpack(Placement, plain)

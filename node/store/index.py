@@ -39,7 +39,7 @@ from pycrdt import Doc, Map, TransactionEvent
 
 from consensus.encoding import Malformed, Value, decode, encode
 from consensus.ids import Millis, NodeId, SessionId
-from pipeline.seal import Unauthentic, decrypt, encrypt, expand, extract
+from pipeline.seal import RecordKey, Unauthentic, expand, extract
 
 KIND: Final = b"\x02"
 LABEL: Final = b"lucid/index/v1"
@@ -50,9 +50,7 @@ NAME_MAX: Final = 64
 ID_BYTES: Final = 32
 _ID: Final = 8
 _NAME: Final = 8
-_NONCE: Final = 24
 _HEAD: Final = len(KIND) + _ID
-_TAG: Final = 16
 _ROOTS: Final = ("labels", "started", "dossiers", "notes", "holds", "devices")
 
 Body = NewType("Body", bytes)
@@ -125,14 +123,14 @@ class Index:
         name = named(body)
         if name in self._merged or name in self._waiting:
             return True
-        head, nonce, sealed = body[:_HEAD], body[_HEAD : _HEAD + _NONCE], body[_HEAD + _NONCE :]
-        if len(sealed) < _TAG:
+        head = body[:_HEAD]
+        if len(body) < _HEAD + RecordKey.OVERHEAD:
             raise Malformed("an index body that was cut short")
-        keys = self._keys.get(head[1:])
-        if keys is None:
+        key = self._keys.get(head[1:])
+        if key is None:
             return False
         try:
-            self._waiting[name] = _Said.read(decrypt(keys[0], nonce, sealed, LABEL + head))
+            self._waiting[name] = _Said.read(key.open(body[_HEAD:], LABEL + head))
         except Unauthentic:
             raise Malformed("an index body that was changed") from None
         while ready := [
@@ -286,10 +284,8 @@ class Index:
         return body
 
     def _seal(self, said: "_Said") -> Body:
-        head, (key, nonce_key) = KIND + self._newest[0], self._newest[1]
-        plain = said.spell()
-        nonce = blake3(plain, key=nonce_key).digest(length=_NONCE)
-        return Body(head + nonce + encrypt(key, nonce, plain, LABEL + head))
+        head = KIND + self._newest[0]
+        return Body(head + self._newest[1].seal(said.spell(), LABEL + head))
 
 
 def read(masters: Sequence[bytes], bodies: Iterable[bytes]) -> Index:
@@ -356,9 +352,9 @@ def named(body: bytes) -> bytes:
     return blake3(body).digest(length=_NAME)
 
 
-def _derive(master: bytes) -> tuple[bytes, tuple[bytes, bytes]]:
+def _derive(master: bytes) -> tuple[bytes, RecordKey]:
     whole = expand(extract(LABEL, master), LABEL, _ID + 64)
-    return whole[:_ID], (whole[_ID : _ID + 32], whole[_ID + 32 :])
+    return whole[:_ID], RecordKey(whole[_ID : _ID + 32], whole[_ID + 32 :])
 
 
 def _checked(text: str, *, least: int = 0, most: int = TEXT_MAX) -> str:
