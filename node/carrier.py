@@ -21,8 +21,9 @@ from node.log import EventLog
 from node.membership import carrier_of
 from node.net.endpoints import BadEndpoint, Endpoint, parse_endpoint
 from node.net.loopback import Loopback
-from node.net.onion import BadOnion, parse_onion
-from node.net.onions import Onions
+from node.net.multiaddrs import written_out
+from node.net.onion import BadOnion, onion_of, parse_onion
+from node.net.onions import Onions, multiaddr
 from node.net.swarm import Transport
 from node.net.tor import SYSTEM_SOCKS, ExternalOnion, ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
 from node.net.torcontrol import target
@@ -88,6 +89,22 @@ def _onions(home: Home, mode: ManagedTor | SystemTor | ExternalOnion, tor: Tor) 
         return Onions(tor, bytes(SEED_BYTES), mode.backend, port=mode.port, onion=mode.onion)
     target(home.path / BACKEND)
     return Onions(tor, onion_seed(home), home.path / BACKEND)
+
+
+def own_address(home: Home, carrier: Carrier) -> str:
+    """The multiaddr at which this home's daemon is met, known before it runs; raises Usage, Unavailable."""
+    config = home.config()
+    if carrier is Carrier.LOOPBACK:
+        host, _, port = config.listen.rpartition(":")
+        if port == "0":
+            raise Usage(
+                "over loopback newcomers need a fixed port: set network.listen in config.toml, or name --bootstrap"
+            )
+        return f"/ip4/{host}/tcp/{port}"
+    if config.tor_mode == "external":
+        onion, _, port = config.tor_onion.rpartition(":")
+        return f"/onion3/{onion.removesuffix('.onion')}:{port}"
+    return written_out(multiaddr(onion_of(onion_seed(home))))
 
 
 def onion_seed(home: Home) -> bytes:

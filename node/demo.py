@@ -28,6 +28,7 @@ from node.console import Console, clock, size
 from node.exits import DONE, NO, Ended, Unavailable, Usage
 from node.sessions.records import load
 from node.store.reading import read_only
+from node.typed import command, typed
 from pipeline.archive import chunk_name, entries
 from pipeline.child import child
 from pipeline.desktop import NoDisplay, virtual_display
@@ -52,20 +53,14 @@ class Demonstration:
         """Its own home, never the user's."""
         return Home(self.root / "home")
 
-    def command(self, *words: str) -> list[str]:
-        """The command line that does this in the stage's home."""
-        where = ["--home", str(self.home.path), "--passphrase-file", str(self.root / "passphrase")]
-        return [sys.executable, "-m", "node", *words, *where, "--json"]
+    @property
+    def options(self) -> tuple[str, str]:
+        """What opens its vault."""
+        return ("--passphrase-file", str(self.root / "passphrase"))
 
     def ask(self, *words: str, expected: int = DONE) -> dict[str, Any]:
-        """Run a command to its end and return its JSON; raises Unavailable when it ends otherwise than expected."""
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, check=False)
-        if done.returncode != expected:
-            raise Unavailable(
-                f"`lucid-node {' '.join(words)}` ended with {done.returncode}: {done.stderr.strip()[-500:]}"
-            )
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return answer
+        """What a command answers; raises Unavailable when it ends otherwise than expected."""
+        return typed(self.home.path, words, self.options, expected)
 
 
 def _prepare(root: Path, console: Console) -> Demonstration:
@@ -117,7 +112,9 @@ async def _record(stage: Demonstration, chunks: int) -> tuple[dict[str, Any], fl
         progress = stage.console.progress("recorded")
         with open(stage.root / "record.log", "wb") as log:
             recorder = subprocess.Popen(  # noqa: ASYNC220 - forked by this thread, which outlives it
-                stage.command("record", "--display", name), stdout=subprocess.PIPE, stderr=log
+                command(stage.home.path, ("record", "--display", name), stage.options),
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
             try:
                 while recorder.poll() is None and time.monotonic() - began < PATIENCE_S:

@@ -21,14 +21,11 @@ import trio
 
 from consensus.ids import Millis, NodeId
 from consensus.signing import KeyPair
-from node.carrier import onion_seed
+from node.carrier import own_address
 from node.config import Home
 from node.control.client import NoDaemon, ask
 from node.exits import Ended, Unavailable, Usage
 from node.membership import load
-from node.net.multiaddrs import written_out
-from node.net.onion import onion_of
-from node.net.onions import multiaddr
 from node.net.tornet import NoTorNetwork, tor_network
 from node.network import (
     TIMINGS,
@@ -148,7 +145,7 @@ async def devnet(
             home = Home(folder / str(number))
             if not home.network.exists():
                 durable.create(home.network, text.encode(), 0o644)
-            running.append(DevNode(number, home, NodeId(pair.public), await until.enter_async_context(_started(home))))
+            running.append(DevNode(number, home, NodeId(pair.public), await until.enter_async_context(started(home))))
         try:
             yield Devnet(folder, running)
         finally:
@@ -174,15 +171,11 @@ def _network(folder: Path, author: KeyPair, carrier: Carrier, timing: Timing) ->
             raise Usage(f"{folder} holds a devnet over {made.name.lower()}: name another folder with --dir")
         return file.read_text()
     me, server, now = NodeId(author.public), Home(folder / "0"), Millis(time.time_ns() // 1_000_000)
-    if carrier is Carrier.TOR:
-        address = written_out(multiaddr(onion_of(onion_seed(server))))
-    else:
-        port = _free_port()
-        address = f"/ip4/127.0.0.1/tcp/{port}"
-        settings = server.path / "config.toml"
-        settings.write_text(settings.read_text().replace('# listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{port}"'))
+    if carrier is Carrier.LOOPBACK:
+        settings, listen = server.path / "config.toml", f'listen = "127.0.0.1:{_free_port()}"'
+        settings.write_text(settings.read_text().replace('# listen = "127.0.0.1:0"', listen))
     genesis = Genesis("devnet", Mode.DEVNET, me, now, timing, LeaderRule.SORTITION, (me,), 0, carrier)
-    terms = NetworkTerms(genesis, 1, now, (BootstrapNode(me, (address,)),))
+    terms = NetworkTerms(genesis, 1, now, (BootstrapNode(me, (own_address(server, carrier),)),))
     text = write_file(seal_terms(terms, author), ["a devnet on one machine"])
     durable.create(file, text.encode(), 0o644)
     return text
@@ -196,8 +189,9 @@ def _free_port() -> int:
 
 
 @asynccontextmanager
-async def _started(home: Home) -> AsyncIterator[Child]:
+async def started(home: Home, *options: str) -> AsyncIterator[Child]:
+    """The daemon of a home while the block runs, its log in the home."""
     with (home.path / "log").open("ab") as log:
-        command = [sys.executable, "-P", "-m", "node", "run", "--home", str(home.path)]
+        command = [sys.executable, "-P", "-m", "node", "run", "--home", str(home.path), *options]
         async with child(command, stdout=log.fileno(), stderr=log.fileno(), ending=signal.SIGTERM) as running:
             yield running

@@ -6,15 +6,11 @@ What is kept of the lost machine is what an owner is told to keep: the exported 
 Tor network the lines of its torrc). Every step is a command that users type.
 """
 
-import json
 import os
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +18,9 @@ import trio
 
 from node.console import Console, size
 from node.control.client import NoDaemon, ask
-from node.devnet import LOOK_S, Devnet
-from node.exits import DONE, Ended, Unavailable
-from pipeline.child import child
+from node.devnet import LOOK_S, Devnet, started
+from node.exits import Ended, Unavailable
+from node.typed import typed
 
 SAMPLE_BYTES: Final = 30_000_000
 """Random bytes stand for an encoded screen: neither can be compressed."""
@@ -62,13 +58,11 @@ async def drill(net: Devnet, folder: Path, console: Console) -> dict[str, Any]:
     await _typed(home, "keys", "import", str(folder / "keys"), *keys)
     for name, data in kept.items():
         (home / name).write_bytes(data)
-    with (home / "log").open("ab") as log:
-        command = [sys.executable, "-P", "-m", "node", "run", "--home", str(home), *keys]
-        async with child(command, stdout=log.fileno(), stderr=log.fileno(), ending=signal.SIGTERM):
-            await _until(home, "sessions")
-            done("found_s", "A new machine with these keys has found the session's records.")
-            await _typed(home, "play", made["session"], "--out", str(back), "--from-network", *keys)
-            verdict = await _typed(home, "verify", made["session"], "--signer", made["signer"], "--require", "signer")
+    async with started(lost.home, *keys):
+        await _until(home, "sessions")
+        done("found_s", "A new machine with these keys has found the session's records.")
+        await _typed(home, "play", made["session"], "--out", str(back), "--from-network", *keys)
+        verdict = await _typed(home, "verify", made["session"], "--signer", made["signer"], "--require", "signer")
     same = await trio.to_thread.run_sync(lambda: back.read_bytes() == source.read_bytes())
     if not same or verdict["root"] != made["root"]:
         raise Unavailable("what was played is not what was recorded: keep the folder and report this")
@@ -78,13 +72,7 @@ async def drill(net: Devnet, folder: Path, console: Console) -> dict[str, Any]:
 
 async def _typed(home: Path, *words: str) -> dict[str, Any]:
     """What a command of a home answers; raises Unavailable when it is not done."""
-    command = [sys.executable, "-P", "-m", "node", *words, "--home", str(home), "--json"]
-    run = partial(subprocess.run, command, capture_output=True, text=True, check=False)
-    ended = await trio.to_thread.run_sync(run)
-    if ended.returncode != DONE:
-        raise Unavailable(f"`lucid-node {words[0]}` ended with {ended.returncode}: {ended.stderr.strip()[-500:]}")
-    answer: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return answer
+    return await trio.to_thread.run_sync(typed, home, words)
 
 
 async def _until(home: Path, figure: str) -> None:

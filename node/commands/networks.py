@@ -49,27 +49,10 @@ def create(args: argparse.Namespace, home: Home, console: Console) -> int:
         admission_bits=ADMISSION_BITS[mode] if args.admission_bits is None else args.admission_bits,
         carrier=Carrier[args.transport.upper()],
     )
-    bootstrap = _bootstrap(args.bootstrap or [_own_address(home, genesis.carrier)], author)
+    from node.carrier import own_address  # it loads the network, which the other commands here do without
+
+    bootstrap = _bootstrap(args.bootstrap or [own_address(home, genesis.carrier)], author)
     return _write(NetworkTerms(genesis, 1, now, bootstrap), args, home, console)
-
-
-def _own_address(home: Home, carrier: Carrier) -> str:
-    """Where this home's daemon is met, known before it runs; raises Usage, Unavailable."""
-    from node.carrier import onion_seed
-    from node.net.multiaddrs import written_out
-    from node.net.onion import onion_of
-    from node.net.onions import multiaddr
-
-    config = home.config()
-    if carrier is Carrier.TOR and config.tor_mode == "external":
-        onion, _, port = config.tor_onion.rpartition(":")
-        return f"/onion3/{onion.removesuffix('.onion')}:{port}"
-    if carrier is Carrier.TOR:
-        return written_out(multiaddr(onion_of(onion_seed(home))))
-    host, _, port = config.listen.rpartition(":")
-    if port == "0":
-        raise Usage("over loopback newcomers need a fixed port: set network.listen in config.toml, or name --bootstrap")
-    return f"/ip4/{host}/tcp/{port}"
 
 
 def revise(args: argparse.Namespace, home: Home, console: Console) -> int:
