@@ -3,11 +3,13 @@
 import argparse
 from typing import Any
 
+from consensus.ids import SessionId
 from node.config import Home
 from node.console import Console, size
 from node.control.client import NoDaemon, ask
 from node.control.metrics import exposition
-from node.exits import DONE, Unavailable, Usage
+from node.exits import DONE, Unavailable
+from node.naming import begun_by
 
 
 def _asked(home: Home, call: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -54,13 +56,21 @@ def metrics(_args: argparse.Namespace, home: Home, console: Console) -> int:
 def bring(wanted: str, home: Home, console: Console) -> int:
     """Have a session's records and chunks on this disk, from their holders if need be; how many chunks came."""
     _asked(home, "restore", {})
-    known = [row["session"] for row in _asked(home, "sessions", {})["sessions"]]
-    found = [session for session in known if session.startswith(wanted.lower())]
-    if not found:
-        raise Unavailable(f"neither this home nor its owner's index has a session that begins with {wanted}")
-    if len(found) > 1:
-        raise Usage(f"{len(found)} sessions begin with {wanted}: give more digits")
-    chunks: int = _asked(home, "restore", {"session": found[0]})["chunks"]
+    return _fetch(_known(wanted, home), home, console)
+
+
+def _known(wanted: str, home: Home) -> SessionId:
+    """The session of this home that is meant; raises Usage, Unavailable."""
+    absent = f"neither this home nor its owner's index has a session that begins with {wanted}"
+    return begun_by(wanted, _sessions(home), absent)
+
+
+def _sessions(home: Home) -> list[SessionId]:
+    return [SessionId(bytes.fromhex(row["session"])) for row in _asked(home, "sessions", {})["sessions"]]
+
+
+def _fetch(session: SessionId, home: Home, console: Console) -> int:
+    chunks: int = _asked(home, "restore", {"session": session.hex()})["chunks"]
     if chunks:
         console.say(f"Fetched {chunks} chunks from their holders.")
     return chunks
@@ -70,9 +80,7 @@ def restore(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node restore`: what the network holds of this owner's sessions, back onto this disk."""
     found = _asked(home, "restore", {})
     console.say(f"Brought back the records of {found['sessions']} sessions, {found['missing']} are not to be had yet.")
-    chunks = 0
-    if args.all or args.session:
-        known = [row["session"] for row in _asked(home, "sessions", {})["sessions"]]
-        chunks = sum(bring(session, home, console) for session in ([args.session] if args.session else known))
+    wanted = [_known(args.session, home)] if args.session else _sessions(home) if args.all else []
+    chunks = sum(_fetch(session, home, console) for session in wanted)
     console.result({"sessions": found["sessions"], "missing": found["missing"], "chunks": chunks})
     return DONE

@@ -19,6 +19,7 @@ from consensus.records import unpack
 from node.config import Home
 from node.console import Console, Progress, moment, size
 from node.exits import DONE, NO, Refuted, Unavailable, Usage
+from node.naming import begun_by, is_beginning
 from node.sessions.records import Kept, load, proofs, sessions
 from node.store.files import ChunkFiles
 from node.store.reading import Reader, StoreDamaged, read_only
@@ -53,15 +54,9 @@ def reading(home: Home) -> Iterator[Reader]:
 
 def _which(reader: Reader, wanted: str) -> SessionId:
     """The session whose id begins with the digits, at least 4 of them; raises Usage, Unavailable."""
-    text = wanted.lower()
-    if not 4 <= len(text) <= 64 or not all(letter in "0123456789abcdef" for letter in text):
+    if not is_beginning(wanted):
         raise Usage(f"{wanted} is neither a file nor the beginning of a session id: `lucid-node sessions` lists them")
-    found = [session for session in sessions(reader) if session.hex().startswith(text)]
-    if not found:
-        raise Unavailable(f"no session begins with {wanted}: `lucid-node sessions` lists them")
-    if len(found) > 1:
-        raise Usage(f"{len(found)} sessions begin with {wanted}: give more digits")
-    return found[0]
+    return begun_by(wanted, sessions(reader))
 
 
 def records_of(reader: Reader, session: SessionId) -> Kept:

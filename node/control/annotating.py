@@ -13,13 +13,12 @@ from consensus.ids import Millis, SessionId
 from consensus.records import unpack
 from node.control.server import Call, Control, Request
 from node.exits import Unavailable, Usage
+from node.naming import begun_by, is_beginning
 from node.sessions.annotations import Annotations, Change
 from node.store import Store
 from node.store.index import IndexEntry, told
 from pipeline.manifest import Signed, open_opening
 from pipeline.stores import NoRoom
-
-DIGITS_MIN = 4
 
 
 class Annotating:
@@ -82,16 +81,10 @@ class Annotating:
 
     async def _which(self, wanted: str, entries: Mapping[SessionId, IndexEntry]) -> SessionId:
         """The session of this disk or of the index whose id begins with the digits; raises Usage, Unavailable."""
-        digits = wanted.lower()
-        if not DIGITS_MIN <= len(digits) <= 64 or not all(digit in "0123456789abcdef" for digit in digits):
+        if not is_beginning(wanted):
             raise Usage(f"{wanted} is not the beginning of a session id: `lucid-node sessions` lists them")
         here = [SessionId(bytes(key[0])) async for key, _ in self._store.scan("sessions")]  # type: ignore[arg-type]
-        found = [session for session in dict.fromkeys([*here, *entries]) if session.hex().startswith(digits)]
-        if not found:
-            raise Unavailable(f"no session begins with {wanted}: `lucid-node sessions` lists them")
-        if len(found) > 1:
-            raise Usage(f"{len(found)} sessions begin with {wanted}: give more digits")
-        return found[0]
+        return begun_by(wanted, dict.fromkeys([*here, *entries]))
 
     async def _all(self, _request: Request) -> Mapping[str, Any]:
         entries = await self._annotations.entries()
