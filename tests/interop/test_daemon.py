@@ -19,6 +19,7 @@ from node.overlay.peer import DIRECTORY
 from node.overlay.values import NamedValue, key_of, write
 from tests.interop.js import JsNode, js_node
 from tests.node.net.swarms import keys_of
+from tests.system.homes import connected
 
 pytestmark = pytest.mark.system
 
@@ -39,10 +40,7 @@ async def until(node: DevNode, holds: Callable[[dict[str, Any]], object]) -> Non
 async def net() -> AsyncIterator[Devnet]:
     with tempfile.TemporaryDirectory(prefix="dj-") as folder:  # a short path: sockets have names of 107 bytes
         async with devnet(Path(folder), 2, Carrier.LOOPBACK) as net:
-            with trio.fail_after(90):
-                while net.connected_s is None:
-                    await net.look()
-                    await trio.sleep(0.1)
+            await connected(net, seconds=90)
             yield net
 
 

@@ -15,8 +15,10 @@ import trio
 
 from node.cli import main
 from node.control.client import NoDaemon, ask
+from node.devnet import Devnet
 from node.exits import Ended
 from node.net.torcontrol import open_control
+from node.typed import command
 from pipeline.child import Child, child
 from tests.system.enclosed import enclosed
 
@@ -112,9 +114,18 @@ def typed_here(home: Path, *words: str) -> None:
     assert main(["--home", str(home), *words]) == 0
 
 
-async def typed(home: Path, *words: str) -> Facts:
-    command = [sys.executable, "-P", "-m", "node", *words, "--home", str(home), "--json"]
-    done = await trio.to_thread.run_sync(partial(subprocess.run, command, capture_output=True, text=True, check=False))
-    assert done.returncode == 0, done.stderr
+async def connected(net: Devnet, *, seconds: float = 270) -> None:
+    """Returns when all of a devnet are."""
+    with trio.fail_after(seconds):
+        while net.connected_s is None:
+            await net.look()
+            await trio.sleep(0.3)
+
+
+async def typed(home: Path, *words: str, expected: int = 0) -> Facts:
+    """What a command of a home answers."""
+    run = partial(subprocess.run, command(home, words), capture_output=True, text=True, check=False)
+    done = await trio.to_thread.run_sync(run)
+    assert done.returncode == expected, done.stderr
     answer: Facts = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -1,14 +1,11 @@
 """Real daemons over loopback and over a private Tor network: a recording that outlives its machine, and daemons that stop."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,11 @@ import pytest
 import trio
 
 from node.control.client import NoDaemon, ask
-from node.devnet import Devnet, devnet
+from node.devnet import devnet
 from node.exits import Ended
 from node.network import Carrier
 from pipeline.child import child
+from tests.system.homes import connected, typed
 
 pytestmark = pytest.mark.system
 
@@ -29,15 +27,6 @@ def folder() -> Iterator[Path]:
     """A short path: sockets have names of 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="dn-") as name:
         yield Path(name)
-
-
-async def typed(home: Path, *words: str, expected: int = 0) -> dict[str, Any]:
-    """What a command of a home answers."""
-    command = [sys.executable, "-P", "-m", "node", *words, "--home", str(home), "--json"]
-    done = await trio.to_thread.run_sync(partial(subprocess.run, command, capture_output=True, text=True, check=False))
-    assert done.returncode == expected, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
 
 
 async def until(home: Path, holds: Callable[[dict[str, Any]], bool], *, seconds: float = 90) -> dict[str, Any]:
@@ -50,13 +39,6 @@ async def until(home: Path, holds: Callable[[dict[str, Any]], bool], *, seconds:
                 facts = None
             if facts is not None and holds(facts):
                 return facts
-            await trio.sleep(0.3)
-
-
-async def connected(net: Devnet) -> None:
-    with trio.fail_after(270):
-        while net.connected_s is None:
-            await net.look()
             await trio.sleep(0.3)
 
 
@@ -96,6 +78,10 @@ async def test_a_recording_is_played_from_the_others_after_its_machine_is_lost(f
                     file.unlink()
             await typed(home, "play", made["session"], "--out", str(folder / "back"), "--from-network", *phrase)
             assert (folder / "back").read_bytes() == source.read_bytes()
+            for file in (home / "chunks").rglob("*"):
+                if file.is_file():
+                    file.unlink()
+            assert (await typed(home, "restore", "--all"))["chunks"] >= made["chunks"]
             figures = (await typed(home, "metrics"))["metrics"].splitlines()
             assert [line.split()[-1] for line in figures if line.startswith("lucid_sessions{")] == ["1"]
 

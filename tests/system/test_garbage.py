@@ -12,7 +12,7 @@ import trio
 
 from consensus.ids import NodeId
 from node.control.client import ask
-from node.devnet import Devnet, DevNode, devnet
+from node.devnet import DevNode, devnet
 from node.net.channels import ASKED, HEARD
 from node.net.framing import Frames, prefixed
 from node.net.identify import _IDENTIFY
@@ -24,6 +24,7 @@ from tests.node.net.attacker import Attacker
 from tests.node.net.swarms import keys_of
 from tests.node.net.test_yamux import ACK, FIN, SYN, WINDOW, frame
 from tests.node.net.test_yamux import PING as YAMUX_PING
+from tests.system.homes import connected
 
 pytestmark = pytest.mark.system
 
@@ -96,16 +97,9 @@ async def served(strangers: Strangers) -> list[str]:
     return [name.decode() for name in _IDENTIFY.FromString(said).protocols]
 
 
-async def connected(net: Devnet) -> None:
-    with trio.fail_after(90):
-        while net.connected_s is None:
-            await net.look()
-            await trio.sleep(0.2)
-
-
 async def test_garbage_under_each_protocol_that_a_daemon_names_leaves_it_as_it_was(folder: Path) -> None:
     async with devnet(folder, 2, Carrier.LOOPBACK) as net, AsyncExitStack() as until:
-        await connected(net)
+        await connected(net, seconds=90)
         victim, friend = net.nodes
         address = (await status(victim))["addresses"][0]
         strangers = Strangers(victim.node, int.from_bytes(binary(address)[-2:], "big"))

@@ -3,13 +3,10 @@
 import base64
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -19,6 +16,8 @@ from node.exits import Ended
 from node.net.onion import onion_of
 from node.wallet.vault import open_vault
 from pipeline.child import child
+from tests.system import homes
+from tests.system.homes import Facts
 
 pytestmark = pytest.mark.system
 
@@ -34,13 +33,8 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def typed(folder: Path, *words: str | Path) -> dict[str, Any]:
-    at = ("--home", str(folder / "home"), "--passphrase-file", str(folder / "phrase"), "--json")
-    command = [sys.executable, "-P", "-m", "node", *map(str, words), *at]
-    done = await trio.to_thread.run_sync(partial(subprocess.run, command, capture_output=True, text=True, check=False))
-    assert done.returncode == 0, done.stderr
-    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return facts
+async def typed(folder: Path, *words: str | Path) -> Facts:
+    return await homes.typed(folder / "home", *map(str, words), "--passphrase-file", str(folder / "phrase"))
 
 
 def spellings(secret: bytes) -> set[str]:

@@ -1,8 +1,5 @@
 """Two real daemons of one owner over loopback: paired by a file and a code, edited while both are down, and the same when they meet."""
 
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -12,28 +9,22 @@ from typing import Any
 import pytest
 import trio
 
+from node.config import Home
 from node.control.client import NoDaemon, ask
+from node.devnet import started
 from node.exits import Ended
-from pipeline.child import child
-from tests.system.test_devnet import folder, typed
+from tests.system.homes import free_port, typed
+from tests.system.test_devnet import folder
 
 __all__ = ["folder"]
 pytestmark = pytest.mark.system
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
 async def running(*homes: Path) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for home in homes:
-            command = [sys.executable, "-P", "-m", "node", "run", "--home", str(home)]
-            await stack.enter_async_context(child(command, ending=signal.SIGTERM))
+            await stack.enter_async_context(started(Home(home)))
         yield
 
 
