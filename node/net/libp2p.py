@@ -70,17 +70,18 @@ class Libp2pSwarm:
 
     async def run(self, deliver: Deliver, *, task_status: "trio.TaskStatus[tuple[bytes, ...]]") -> None:
         """Listen and carry until cancelled, then close everything; starts with the addresses that we are met under."""
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._teller.run, deliver)
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._teller.run, deliver)
+            self._nursery = nursery
+            try:
                 addresses = await nursery.start(self._transport.listen, self._accept)
                 protocols = dict.fromkeys([*HEARD, *ASKED, *self._handlers, PING, IDENTIFY])
                 self._identified = prefixed(identify(self._keys, addresses, list(protocols), time.time_ns()))
                 nursery.start_soon(self._look)
                 task_status.started(addresses)
-        finally:
-            self._nursery = None
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     def post(self, send: Send) -> None:
         """Have a frame sent, or what `machine.Send` promises instead; without effect before `run` and after it."""

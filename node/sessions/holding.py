@@ -42,9 +42,13 @@ class Custodian:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do it until cancelled; to be started before the host."""
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # the host's last commit may still release orders to us
 
     async def sweep(self) -> int:
         """Throw away replicas that the machine, once it has started, knows nothing of; how many there were."""
