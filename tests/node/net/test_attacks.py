@@ -4,6 +4,7 @@ The node stands between a friend and an attacker. Each test ends with an exchang
 left of the attacker: no connection, no handshake, no file.
 """
 
+import contextlib
 import os
 import resource
 import socket
@@ -271,18 +272,18 @@ def limit_with_room(count: int) -> int:
     return limit
 
 
-async def test_no_files_left_means_no_newcomers_for_a_while_and_no_end(siege: Siege, mock_clock: MockClock) -> None:
-    raw = [socket.create_connection(("127.0.0.1", siege.port)) for _ in range(100)]  # in the kernel's queue
+async def test_no_files_left_means_no_newcomers_for_a_while_and_no_end(
+    siege: Siege, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit_with_room(5), before[1]))
-    try:
+    with contextlib.ExitStack() as raw:
+        for _ in range(100):  # in the kernel's queue
+            raw.enter_context(socket.create_connection(("127.0.0.1", siege.port)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit_with_room(5), before[1]))
+        raw.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
         await siege.serves()
-        await until(lambda: len(siege.swarm._proving) >= 4)
+        await until(lambda: "accept returned EMFILE" in caplog.text, "there is no file left for the next newcomer")
         await siege.serves()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    for connection in raw:
-        connection.close()
     mock_clock.jump(1)
     enemy = None
     while enemy is None:
