@@ -20,26 +20,24 @@ ROOT: Final = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Some of the tests, chosen by their marks, and the seconds that they should take at most."""
+    """Some of the tests, chosen by their marks, the seconds that they should take at most on two cores, and how they spread."""
 
     name: str
     marks: str
     limit_s: int
+    spread: tuple[str, ...]
+    """How pytest-xdist shares them out: a file of tests that wait for processes stays together, with what it started."""
 
 
 TIERS: Final = (
-    Tier("unit", "not component and not system", 60),
-    Tier("component", "component and not system", 360),
-    Tier("system", "system", 480),
+    Tier("unit", "not component and not system", 60, ("-n2", "--dist=worksteal")),
+    Tier("component", "component and not system", 360, ("-n3", "--dist=loadfile")),
+    Tier("system", "system", 480, ("-n3", "--dist=loadfile")),
 )
 
 
 COVERED: Final = ("tests/consensus", "tests/vectors")
 """What reaches every branch of consensus; only this runs under coverage, which makes Python three times as slow."""
-APART: Final = ("tests/pipeline",)
-"""A third of what is left."""
-
-
 PYTEST: Final = [sys.executable, "-m", "pytest"]
 
 
@@ -78,7 +76,8 @@ def total(outcomes: Iterable[Outcome]) -> Outcome:
 def run(tier: Tier, arguments: Sequence[str]) -> Outcome:
     """Runs one tier and prints what it did; consensus has to be covered to the last branch by the whole unit tier.
 
-    The whole unit tier runs as three processes side by side: COVERED under coverage, APART, and all the rest.
+    A whole tier is spread over processes; chosen tests run in one, so that pytest's --pdb and -s do what they should.
+    In the whole unit tier COVERED runs under coverage beside all the rest.
     """
     say(f"== {tier.name} tier, limit {tier.limit_s} s")
     covering = tier.name == "unit" and not arguments
@@ -90,10 +89,10 @@ def run(tier: Tier, arguments: Sequence[str]) -> Outcome:
         start = time.monotonic()
         if covering:
             traced = [*coverage, "run", f"--data-file={data}", "-m", "pytest"]
-            rest = [f"--ignore={name}" for name in (*COVERED, *APART)]
-            parts = [(traced, list(COVERED)), (PYTEST, list(APART)), (PYTEST, ["tests", *rest])]
+            rest = [f"--ignore={name}" for name in COVERED]
+            parts = [(traced, list(COVERED)), (PYTEST, [*tier.spread, "tests", *rest])]
         else:
-            parts = [(PYTEST, list(arguments))]
+            parts = [(PYTEST, list(arguments or tier.spread))]
         reports = [Path(folder, f"report-{number}.xml") for number in range(len(parts))]
         running = [
             begin([*command, "-q", "-rs", "-m", tier.marks, f"--junit-xml={report}", "-o", "junit_logging=no", *chosen])

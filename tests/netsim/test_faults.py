@@ -27,6 +27,7 @@ from netsim.faults import (
     expand,
     parse,
 )
+from tests.examples import examples
 from tests.netsim.toys import Stage, digest_of
 
 NODES = 6
@@ -215,7 +216,7 @@ def possible(faults: list[Fault]) -> Plan:
 
 
 @given(st.lists(FAULT, max_size=10), st.integers(0, 2**40))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_no_plan_makes_a_world_raise_or_two_runs_differ(faults: list[Fault], seed: int) -> None:
     plan = possible(faults)
     assert digest_of(seed, NODES, plan) == digest_of(seed, NODES, plan)

@@ -36,6 +36,7 @@ from pipeline.manifest import (
 from pipeline.restore import stream_bytes
 from pipeline.sealed import HEADER_BYTES, Flags
 from pipeline.stream import Stream
+from tests.examples import examples
 from tests.pipeline.sessions import STARTED, Made, archived, replaced, retold, seal, seed, small, terms, told
 
 SOUND = small()
@@ -396,7 +397,7 @@ values = st.recursive(
 Part = tuple[str, bytes]
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(st.data())
 def test_no_mutation_of_a_record_makes_the_verifier_raise(data: st.DataObject) -> None:
     """Records whose canonical form is sound and whose meaning is not: a field replaced by anything of any type."""
@@ -427,7 +428,7 @@ def test_no_mutation_of_a_record_makes_the_verifier_raise(data: st.DataObject) -
     assert verdict.valid == (changed == parts[name])
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_no_damage_to_a_bundle_makes_the_verifier_raise(data: st.DataObject) -> None:
     damaged = bytearray(BUNDLE)

@@ -73,6 +73,8 @@ async def test_a_child_dies_with_a_parent_that_is_killed() -> None:
             while not said.endswith(b"\n"):
                 said += await pids.receive_some(32)
             sleeper = os.pidfd_open(int(said))
+            while Path(f"/proc/{int(said)}/comm").read_text() != "sleep\n":  # before, nothing ties it to its parent
+                await trio.sleep(0.01)
             parent.signal(signal.SIGKILL)
             await trio.lowlevel.wait_readable(sleeper)
             os.close(sleeper)

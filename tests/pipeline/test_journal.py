@@ -21,6 +21,7 @@ from pipeline.journal import Journal, Recovered, find, path, recover
 from pipeline.manifest import GapNote
 from pipeline.seal import SessionKeys
 from pipeline.stream import Stream
+from tests.examples import examples
 from tests.pipeline.sessions import keys, terms
 from tests.vectors.make import journal_v1
 from tests.vectors.stored import vector
@@ -70,7 +71,7 @@ def holds(found: Recovered, items: list[Record]) -> bool:
     return (found.data, found.gaps) == (data, tuple(item for item in items if isinstance(item, GapNote)))
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(records)
 def test_a_journal_cut_anywhere_gives_a_beginning_of_whole_records_and_no_damage(items: list[Record]) -> None:
     with folder() as where:
@@ -87,7 +88,7 @@ def test_a_journal_cut_anywhere_gives_a_beginning_of_whole_records_and_no_damage
 
 
 @pytest.mark.component
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(records, st.integers(0, 7))
 def test_a_flipped_byte_costs_the_record_it_is_in_and_is_reported(items: list[Record], bit: int) -> None:
     with folder() as where:
@@ -99,7 +100,7 @@ def test_a_flipped_byte_costs_the_record_it_is_in_and_is_reported(items: list[Re
             assert len(found.damage) == 1, (at, found.damage)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.data(), records.filter(lambda items: len(items) > 1))
 def test_removed_repeated_and_moved_records_are_reported_and_never_misplaced(
     data: st.DataObject, items: list[Record]

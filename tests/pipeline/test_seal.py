@@ -30,6 +30,7 @@ from pipeline.seal import (
 )
 from pipeline.sealed import Flags, Header
 from pipeline.stream import Stream
+from tests.examples import examples
 from tests.vectors import make
 from tests.vectors.stored import vector
 
@@ -133,7 +134,7 @@ def test_a_sealed_chunk_opens_to_what_was_sealed(
     assert header == Header(KEYS.network, KEYS.session, stream, index, flags, gaps, len(plain))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.binary(max_size=300), places, st.booleans(), st.integers(0, (1 << 32) - 1))
 def test_sealed_bytes_are_those_of_a_second_implementation(
     plain: bytes, place: tuple[Stream, int], last: bool, gaps: int

@@ -108,6 +108,7 @@ def test_help_names_every_command_and_an_unknown_one_is_refused(machine: Machine
         "install",
         "lint",
         "bench",
+        "fuzz",
         "crash",
         "netsim",
         "determinism",

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from node.appliance.unit import NAME, Reach, Service, unit
 from node.exits import Usage
+from tests.examples import examples
 
 pytestmark = pytest.mark.component
 
@@ -109,7 +110,7 @@ def words_of(line: str) -> list[str]:
     return [re.sub(r"\\(.)", r"\1", quoted_one) if quoted_one else plain for quoted_one, plain in found]
 
 
-@settings(max_examples=6)
+@settings(max_examples=examples(6))
 @given(names=st.lists(NAMES, min_size=1, max_size=20, unique=True))
 @example(names=[" ", "a b", "100%", "%h", "$HOME", "${x}", 'q"q', "it's", "back\\slash\\", "a:b", ";", "end "])
 def test_systemd_reads_the_paths_that_were_written(names: list[str]) -> None:

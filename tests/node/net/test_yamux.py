@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from consensus.encoding import Malformed
 from node.net.yamux import CONTROL_BYTES_MAX, WINDOW_BYTES, Yamux, YamuxStream
+from tests.examples import examples
 
 DATA, WINDOW, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
@@ -75,7 +76,7 @@ class Session:
         return out
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.integers(0, 1 << 32), st.lists(st.integers(0, 400_000), min_size=1, max_size=4))
 def test_whatever_is_written_arrives_once_in_order_however_it_is_cut(seed: int, sizes: list[int]) -> None:
     rng = Random(seed)

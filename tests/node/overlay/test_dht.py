@@ -35,6 +35,7 @@ from node.overlay.machine import Action, Channel, Finished, Noted, Persist, Reje
 from node.overlay.ours import PROVIDED, TABLE, VALUE, OursLimits
 from node.overlay.routing import place, point
 from node.overlay.wire import KadMessage, KadPeer, KadRecord, KadType, decode_kad, encode_kad, peer_id
+from tests.examples import examples
 from tests.node.overlay.kad_world import START, KadWorld, named, nodes_of, true_nearest, validate, value_of
 
 ME, PEER, *OTHERS = nodes_of(random.Random(0), 400)
@@ -197,7 +198,7 @@ def test_a_request_outside_an_exchange_is_refused() -> None:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.data())
 @example(None)
 def test_any_frame_is_answered_or_rejected_and_a_rejected_one_changes_nothing(data: st.DataObject | None) -> None:

@@ -43,6 +43,7 @@ from node.overlay.wire import (
     sign_message,
     signed_bytes,
 )
+from tests.examples import examples
 from tests.node.overlay.gossip_world import START, TOPIC, World, accept, node, sign
 
 ME: Final = node(0)
@@ -826,7 +827,7 @@ def test_every_node_gets_every_message_once_though_a_fifth_of_all_frames_is_lost
     assert all(router.score(world.now, peer) >= 0 for router in world.nodes.values() for peer in world.nodes)
 
 
-@settings(max_examples=5)
+@settings(max_examples=examples(5))
 @given(st.integers(0, 1 << 32), st.integers(1, 30))
 def test_no_honest_node_is_graylisted_however_much_of_a_third_of_all_frames_is_lost(seed: int, loss: int) -> None:
     world = World(12, 8, seed)

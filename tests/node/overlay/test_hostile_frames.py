@@ -24,6 +24,7 @@ from node.overlay.peer import DIRECTORY, Peer
 from node.overlay.reconcile_frames import FRAME_BYTES_MAX, PushEntries, TookEntries, write_frame
 from node.overlay.replica_frames import Answered, ReplicaOffer
 from node.overlay.topics import Delivered
+from tests.examples import examples
 from tests.node.overlay.gossip_world import START
 from tests.node.overlay.peer_world import IDS, KEYS, REGISTRY, peer, seed_of
 
@@ -205,7 +206,7 @@ def test_what_comes_out_of_order_is_refused(channel: Channel, at: int) -> None:
     refused(channel, *SPEECHES[channel].early[at])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(Channel), st.floats(0, 1), st.binary(max_size=3), st.sampled_from([0, -9, 999]))
 def test_a_damaged_frame_that_is_refused_has_changed_nothing(
     channel: Channel, where: float, more: bytes, exchange: int

@@ -48,6 +48,7 @@ from node.overlay.logs import (
 from node.overlay.machine import Finished, Noted, Persist, Rejected, SetTimer, Unreadable
 from node.overlay.pen import Append, AppendRefused
 from node.overlay.shelf import Shelf
+from tests.examples import examples
 from tests.node.overlay.log_world import (
     DAY,
     DIRECTORY,
@@ -110,7 +111,7 @@ def expected(entries: list[bytes]) -> dict[tuple[LogName, NodeId], list[bytes]]:
 some_entries = st.lists(st.integers(0, 239).map(lambda at: pool()[at]), max_size=14)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(entries=some_entries, seed=st.integers(0, 99))
 def test_what_is_held_is_a_function_of_the_set_of_entries_seen(entries: list[bytes], seed: int) -> None:
     shuffled = entries + entries[: seed % 5]
@@ -125,7 +126,7 @@ def test_what_is_held_is_a_function_of_the_set_of_entries_seen(entries: list[byt
         assert one.fingerprint(0, len(one.authors)) == other.fingerprint(0, len(other.authors))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(left=some_entries, right=some_entries)
 def test_replicas_that_swap_what_they_hold_hold_what_one_that_saw_all_holds(
     left: list[bytes], right: list[bytes]
@@ -146,7 +147,7 @@ def test_three_forks_merge_alike_in_all_orders() -> None:
     assert ends == {(min((forks[1][0], forks[2][0]), key=lambda one: one.digest),)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(entries=some_entries)
 def test_a_restarted_node_holds_the_same_and_knows_the_same_forks(entries: list[bytes]) -> None:
     logs, stored = make_logs(), dict[Any, bytes]()
@@ -226,7 +227,7 @@ def test_what_is_invalid_changes_nothing_and_is_noted_once(data: bytes) -> None:
     assert state(logs) == before
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_no_mutation_of_an_entry_is_taken(data: st.DataObject) -> None:
     logs = make_logs()
@@ -568,7 +569,7 @@ def test_a_shared_opener_gives_every_node_the_same_objects() -> None:
     assert nodes[0].directory.chain(IDS[1]) is nodes[1].directory.chain(IDS[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3)), max_size=30))
 def test_a_shelf_is_the_dict_that_it_replaces(steps: list[tuple[int, int]]) -> None:
     shelf, model = Shelf(), dict[NodeId, Any]()

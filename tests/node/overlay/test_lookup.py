@@ -11,6 +11,7 @@ from consensus.ids import Millis, NodeId
 from node.overlay import lookup as module
 from node.overlay.lookup import Lookup, LookupLimits
 from node.overlay.routing import RoutingLimits, Table, place
+from tests.examples import examples
 from tests.node.overlay.kad_world import fill, follow, nodes_of, tor_ms, true_nearest
 from tests.node.overlay.kademlia_package import crawl, table_of
 
@@ -85,7 +86,7 @@ def test_on_the_same_contacts_the_crawl_of_the_kademlia_package_finds_no_more_th
 LIES = st.sampled_from(["honest", "silent", "fails", "itself", "asker", "far", "many", "invents", "ring", "nothing"])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(LIES, min_size=60, max_size=60), st.integers(0, 2**32), st.integers(1, 4))
 def test_it_ends_within_its_bounds_whoever_lies_or_is_silent(lies: list[str], seed: int, paths: int) -> None:
     nodes, tables = network(9, 60, 6)

@@ -11,6 +11,7 @@ from node.overlay.machine import Action, Channel, Drop, Noted, PeerLost, PeerUp,
 from node.overlay.peer import DIRECTORY, KEEPALIVE, UPKEEP, Blocked
 from node.overlay.topics import Graylisted
 from node.overlay.wire import Prune, Rpc, Subscription, encode_rpc, peer_id
+from tests.examples import examples
 from tests.node.overlay.gossip_world import START
 from tests.node.overlay.peer_world import CHANNELS, IDS, KEYS, Chaos, peer
 
@@ -47,7 +48,7 @@ def perform(chaos: Chaos, kind: int, one: int, other: int, number: int, blob: by
             chaos.crash(one, number % 4)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @example((1 << 53) - 10_000_000, [(12, 0, 0, 13, b"")])  # our sequence numbers are nanoseconds in 64 bits
 @given(st.sampled_from(EDGES), st.lists(STEP, max_size=60))
 def test_nothing_that_can_happen_makes_a_peer_raise_or_break_its_hosts_rules(

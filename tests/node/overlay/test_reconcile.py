@@ -32,6 +32,7 @@ from node.overlay.reconcile_frames import (
     write_frame,
 )
 from node.overlay.shelf import NOTHING
+from tests.examples import examples
 from tests.node.overlay.log_world import (
     DAY,
     DIRECTORY,
@@ -302,7 +303,7 @@ def test_every_message_is_read_as_it_was_written(message: Any) -> None:
     assert read_frame(write_frame(message)) == message
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(data=st.data())
 def test_every_frame_is_refused_or_is_the_one_spelling_of_its_message(data: st.DataObject) -> None:
     frame = write_frame(data.draw(st.sampled_from(SAMPLES)))
@@ -597,7 +598,7 @@ def act(world: World, what: str, number: int, forked: Iterator[int]) -> None:
             pass
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 16),
     lost=st.integers(0, 60),

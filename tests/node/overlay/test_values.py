@@ -15,6 +15,7 @@ from netsim.verify import CachedVerify
 from node.overlay.advert import ADDRESSES_MAX, Advert, read_advert, registry, write_advert
 from node.overlay.holdings import HoldingLimits, Standing, Values
 from node.overlay.values import NamedValue, SignedValue, key_of, validators, write
+from tests.examples import examples
 
 PAIR, OTHER = (KeyPair.from_seed(bytes([seed]) * 32) for seed in (1, 2))
 ME, NOW = NodeId(PAIR.public), Millis(1_800_000_000_000)
@@ -55,7 +56,7 @@ def test_a_value_that_is_not_its_authors_own_of_that_name_does_not_count(key: by
     assert len(values) == 0
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(at=st.integers(0, len(DATA) - 1), bit=st.integers(0, 7), more=st.binary(max_size=2))
 def test_no_mutation_of_a_value_counts(at: int, bit: int, more: bytes) -> None:
     assert JUDGE(KEY, DATA[:at] + bytes((DATA[at] ^ 1 << bit,)) + DATA[at + 1 :], NOW) is None
@@ -80,7 +81,7 @@ def test_an_advert_is_read_as_it_was_written(advert: Advert) -> None:
     assert read_advert(write_advert(advert)) == advert
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(adverts, st.integers(0, 1 << 16), st.binary(max_size=3))
 def test_a_damaged_advert_is_another_or_none(advert: Advert, at: int, more: bytes) -> None:
     body = write_advert(advert)

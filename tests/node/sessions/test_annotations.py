@@ -15,6 +15,7 @@ from node.store.index import KIND, Index
 from node.store.memory import MemoryChunks, MemoryStore
 from node.wallet.vault import Secrets
 from pipeline.stores import NoRoom
+from tests.examples import examples
 from tests.node.sessions.test_records import keep
 from tests.node.store.test_index import EDITS, Edit
 from tests.pipeline.sessions import small
@@ -43,7 +44,7 @@ class Full(MemoryStore):
         return await super().commit(ops)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.tuples(st.booleans(), EDITS), max_size=12), st.randoms())
 def test_what_two_disks_say_adds_up_on_both_and_after_a_restart(edits: list[tuple[bool, Edit]], rng: object) -> None:
     """Each edits apart; both take what the other owes its log, in any order and twice, together with rubbish."""

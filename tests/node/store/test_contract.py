@@ -20,6 +20,7 @@ from node.store.memory import MemoryChunks, MemoryStore
 from node.store.reading import PAGE_BYTES, PAGE_ROWS
 from node.store.rows import KEY_BYTES_MAX, encode, row_key
 from pipeline.stores import NoRoom
+from tests.examples import examples
 
 Engine = Callable[[Path], AbstractAsyncContextManager[Store]]
 
@@ -69,7 +70,7 @@ def stated(
 
 
 @every_engine
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(COMMITS, st.lists(SCANS, min_size=10, max_size=20))
 async def test_a_store_is_a_sorted_table_whose_commits_are_whole(
     engine: Engine,

@@ -18,6 +18,7 @@ from pycrdt import Doc, Map
 from consensus.encoding import Malformed, Value
 from consensus.ids import Millis, NodeId, SessionId
 from node.store.index import DOSSIER_BYTES_MAX, Index, IndexEntry, Remark
+from tests.examples import examples
 from tests.vectors.stored import vector
 
 MASTERS = (b"a" * 32, b"b" * 32)
@@ -85,7 +86,7 @@ def join(*wholes: bytes) -> Index:
     return index
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.lists(EDITS, max_size=5), min_size=3, max_size=3))
 def test_merging_is_commutative_associative_and_idempotent(edits: list[list[Edit]]) -> None:
     devices = [device(number) for number in range(3)]

@@ -9,6 +9,7 @@ from consensus.beacon import passed, show
 from consensus.ids import Digest
 from consensus.merkle import SEGMENT, segment_root
 from node.store.replicas import ReplicaFiles
+from tests.examples import examples
 
 DATA = random.Random(1).randbytes(5 * SEGMENT + 77)
 ROOT = segment_root(DATA)
@@ -44,7 +45,7 @@ def test_what_is_not_the_replica_of_its_name_is_told_and_gone(tmp_path: Path) ->
         files.read(ROOT, 0, 1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(20))
 @given(st.lists(st.integers(0, 5), unique=True, max_size=6))
 def test_segments_are_shown_as_the_verifier_wants_them(tmp_path: Path, chosen: list[int]) -> None:
     files = ReplicaFiles(tmp_path)
