@@ -173,7 +173,7 @@ def _running(add: _Add) -> None:
     made.add_argument(
         "--drill", action="store_true", help="record on one node, lose its disk, play from the others, and stop"
     )
-    add("status", "what the running node does, on one screen", "asking:status")
+    add("status", "how the node does, on one screen, and how safe its newest sessions are", "status:status")
     add("metrics", "the running node's figures in Prometheus' text format", "asking:metrics")
     made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")
     made.add_argument("session", metavar="SESSION", nargs="?", help="fetch the chunks of this session too")

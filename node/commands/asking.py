@@ -5,14 +5,15 @@ from typing import Any
 
 from consensus.ids import SessionId
 from node.config import Home
-from node.console import Console, size
+from node.console import Console
 from node.control.client import NoDaemon, ask
 from node.control.metrics import exposition
 from node.exits import DONE, Unavailable
 from node.naming import begun_by
 
 
-def _asked(home: Home, call: str, args: dict[str, Any]) -> dict[str, Any]:
+def asked(home: Home, call: str, args: dict[str, Any]) -> dict[str, Any]:
+    """The daemon's answer; raises Unavailable when none runs, and what the call ended with."""
     home.check()
     try:
         return ask(home.path, call, args)
@@ -20,33 +21,9 @@ def _asked(home: Home, call: str, args: dict[str, Any]) -> dict[str, Any]:
         raise Unavailable(str(error)) from error
 
 
-def status(_args: argparse.Namespace, home: Home, console: Console) -> int:
-    """`lucid-node status`: one screen."""
-    facts = _asked(home, "status", {})
-    say = console.say
-    say(f"node       {facts['node']}")
-    say(f"network    {facts['network']} ({facts['mode']}), HOUR {facts['hour']}")
-    if (tor := facts["tor"]) is not None:
-        reason = f": {tor['reason']}" if tor["reason"] else ""
-        say(f"tor        {tor['state']}, version {tor['version'] or 'unknown'}{reason}")
-    for address in facts["addresses"]:
-        say(f"address    {address}")
-    say(f"peers      {len(facts['peers'])} connected, {facts['mesh']} in the mesh, {facts['contacts']} in the table")
-    say(f"directory  {facts['directory']} nodes, {facts['holders']} of them hold replicas")
-    say(f"traffic    {size(facts['bytes_in'])} in, {size(facts['bytes_out'])} out, of the connections that are up")
-    room = f" of {size(facts['replica_bytes_most'])}" if facts["replica_bytes_most"] else ""
-    say(f"holding    {facts['replicas_held']} replicas for others, {size(facts['replica_bytes'])}{room}")
-    missing = f", {facts['sessions_missing']} not brought back yet" if facts["sessions_missing"] else ""
-    say(f"sessions   {facts['sessions']}, {facts['sessions_replicated']} of them replicated{missing}")
-    if facts["chunks_owed"]:
-        say(f"owed       {facts['chunks_owed']} chunks wait for holders")
-    console.result(facts)
-    return DONE
-
-
 def metrics(_args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node metrics`: the figures of `status` as Prometheus reads them."""
-    facts = _asked(home, "status", {})
+    facts = asked(home, "status", {})
     text = exposition(facts)
     console.say(text.rstrip("\n"))
     console.result({"metrics": text})
@@ -55,7 +32,7 @@ def metrics(_args: argparse.Namespace, home: Home, console: Console) -> int:
 
 def bring(wanted: str, home: Home, console: Console) -> int:
     """Have a session's records and chunks on this disk, from their holders if need be; how many chunks came."""
-    _asked(home, "restore", {})
+    asked(home, "restore", {})
     return _fetch(_known(wanted, home), home, console)
 
 
@@ -66,11 +43,11 @@ def _known(wanted: str, home: Home) -> SessionId:
 
 
 def _sessions(home: Home) -> list[SessionId]:
-    return [SessionId(bytes.fromhex(row["session"])) for row in _asked(home, "sessions", {})["sessions"]]
+    return [SessionId(bytes.fromhex(row["session"])) for row in asked(home, "sessions", {})["sessions"]]
 
 
 def _fetch(session: SessionId, home: Home, console: Console) -> int:
-    chunks: int = _asked(home, "restore", {"session": session.hex()})["chunks"]
+    chunks: int = asked(home, "restore", {"session": session.hex()})["chunks"]
     if chunks:
         console.say(f"Fetched {chunks} chunks from their holders.")
     return chunks
@@ -78,7 +55,7 @@ def _fetch(session: SessionId, home: Home, console: Console) -> int:
 
 def restore(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node restore`: what the network holds of this owner's sessions, back onto this disk."""
-    found = _asked(home, "restore", {})
+    found = asked(home, "restore", {})
     console.say(f"Brought back the records of {found['sessions']} sessions, {found['missing']} are not to be had yet.")
     wanted = [_known(args.session, home)] if args.session else _sessions(home) if args.all else []
     chunks = sum(_fetch(session, home, console) for session in wanted)

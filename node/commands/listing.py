@@ -15,7 +15,9 @@ from node.config import Home, passphrase_file
 from node.console import Console, moment, size
 from node.control.client import NoDaemon, ask
 from node.exits import DONE
+from node.sessions.placement import standing_kept
 from node.sessions.records import HOLDS, Kept, sessions
+from node.store.files import ChunkFiles
 from node.store.reading import Reader
 
 _UNSAID: typing.Final[Mapping[str, typing.Any]] = {"label": None, "notes": None, "holds": None}
@@ -26,9 +28,9 @@ def list_sessions(args: argparse.Namespace, home: Home, console: Console) -> int
     home.check()
     with _reading(home) as reader:
         said = _said(args, home, reader)
-        rows = _rows(reader, said)
+        rows = _rows(home, reader, said)
     if rows:
-        console.say(f"{'session':<14}{'started':<25}{'state':<13}{'chunks':>7}{'in':>11}{'sealed':>11}")
+        console.say(f"{'session':<14}{'started':<25}{'state':<11}{'chunks':>7}{'copies':>7}{'sealed':>12}")
     for row in rows:
         for line in _lines(row):
             console.say(line)
@@ -71,9 +73,10 @@ def _said(args: argparse.Namespace, home: Home, reader: Reader | None) -> dict[s
     return {entry.session.hex(): told(entry) for entry in index.entries().values()}
 
 
-def _rows(reader: Reader | None, said: Mapping[str, typing.Any] | None) -> list[dict[str, typing.Any]]:
+def _rows(home: Home, reader: Reader | None, said: Mapping[str, typing.Any] | None) -> list[dict[str, typing.Any]]:
     """One for each session of this disk, by their opening, then those of which is only spoken."""
-    here = [] if reader is None else [_row(records_of(reader, session)) for session in sessions(reader)]
+    files = ChunkFiles(home.chunks)
+    here = [] if reader is None else [_row(reader, records_of(reader, one), files) for one in sessions(reader)]
     held = set() if reader is None else {bytes(key[0]).hex() for key, _ in reader.scan(HOLDS)}  # type: ignore[arg-type]
     known = {row["session"] for row in here}
     rows = here + [_elsewhere(one) for one in (said or {}).values() if one["session"] not in known]
@@ -84,15 +87,12 @@ def _rows(reader: Reader | None, said: Mapping[str, typing.Any] | None) -> list[
     return rows
 
 
-def _row(kept: Kept) -> dict[str, typing.Any]:
+def _row(reader: Reader, kept: Kept, files: ChunkFiles) -> dict[str, typing.Any]:
     manifest, opening = kept.manifest, kept.opening
-    state = "open" if manifest is None else "sealed" if manifest.complete else "incomplete"
     return {
+        **standing_kept(reader, kept, files.has),
         "session": opening.session.hex(),
-        "started": opening.started,
         "ended": None if manifest is None else manifest.ended,
-        "state": state,
-        "chunks": len(kept.chunks),
         "bytes_in": sum(chunk.plain for chunk in kept.chunks),
         "bytes_out": sum(chunk.size for chunk in kept.chunks),
         "root": None if manifest is None else manifest.root.hex(),
@@ -101,19 +101,26 @@ def _row(kept: Kept) -> dict[str, typing.Any]:
     }
 
 
+_COUNTS: typing.Final = ("chunks", "here", "missing", "replicated", "copies", "copies_wanted", "owed")
+_ABSENT: typing.Final = ("ended", "bytes_in", "bytes_out", "root", "gaps", "codec", "complete", "filed", *_COUNTS)
+
+
 def _elsewhere(one: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
     """Of a session whose records are not on this disk."""
-    absent = dict.fromkeys(("ended", "chunks", "bytes_in", "bytes_out", "root", "gaps", "codec"))
-    return {"session": one["session"], "started": one["started"], "state": "elsewhere", **absent}
+    return {**dict.fromkeys(_ABSENT), "session": one["session"], "started": one["started"], "state": "elsewhere"}
 
 
 def _lines(row: Mapping[str, typing.Any]) -> Iterator[str]:
     """A session as a person reads it: its figures, then what is said of it."""
     started = "" if row["started"] is None else moment(row["started"])
-    sizes = (
-        "" if row["chunks"] is None else f"{row['chunks']:>7}{size(row['bytes_in']):>11}{size(row['bytes_out']):>11}"
-    )
-    yield f"{row['session'][:12]:<14}{started:<25}{row['state']:<13}{sizes}".rstrip()
+    figures = ""
+    if row["chunks"] is not None:
+        figures = f"{row['chunks']:>7}{row['copies']:>5}/{row['copies_wanted']}{size(row['bytes_out']):>12}"
+    yield f"{row['session'][:12]:<14}{started:<25}{row['state']:<11}{figures}".rstrip()
+    if row["missing"]:
+        yield f"  {row['missing']} of {row['chunks']} chunks are not on this disk"
+    if row["owed"] and row["copies"]:
+        yield f"  {row['owed']} replicas wait for holders"
     if row["label"]:
         yield f"  label {row['label']}"
     reasons = [hold["reason"] for hold in row["holds"] or () if hold["reason"]]

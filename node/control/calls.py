@@ -15,9 +15,11 @@ from node.net.multiaddrs import written_out
 from node.net.swarm import Swarm
 from node.net.tor import Tor
 from node.network import NetworkTerms
+from node.overlay.entries import LogName
 from node.overlay.peer import Peer
 from node.presence import Presence
 from node.sessions.life import Sessions
+from node.sessions.placement import newest, owed
 from node.sessions.restore import NotFound
 from node.timeline import Timeline
 from pipeline.stores import NoRoom
@@ -82,7 +84,10 @@ class Calls:
             "sessions": len(rows),
             "sessions_replicated": sum(row["state"] == "replicated" for row in rows),
             "sessions_missing": daemon.sessions.unknown,
-            "chunks_owed": sum(row["chunks"] - row["replicated"] for row in rows),
+            **owed(rows),
+            "newest": newest(rows),
+            "queues": _queues(daemon),
+            "offsets": {log.name.lower(): _offset(daemon, log) for log in LogName},
             "steps": daemon.host.steps,
         }
 
@@ -106,6 +111,29 @@ class Calls:
             raise Usage("a session is named by 64 hex digits") from None
         except (NotFound, NoRoom, OSError) as error:
             raise Unavailable(str(error)) from error
+
+
+def _queues(daemon: Shown) -> Mapping[str, int]:
+    """What waits, and for what."""
+    ours, others = daemon.peer.gossip.waiting()
+    return {
+        "disk": daemon.host.waiting,
+        "gossip_ours": ours,
+        "gossip_others": others,
+        **daemon.peer.replicate.inventory.moves()._asdict(),
+    }
+
+
+def _offset(daemon: Shown, log: LogName) -> Mapping[str, int]:
+    """How far a log has come here: entries of all authors, and of our own the last one's epoch and number, from 0."""
+    shelf = daemon.peer.logs.shelf(log)
+    own = shelf.chain(daemon.me)
+    return {
+        "authors": len(shelf.authors),
+        "bytes": shelf.size,
+        "epoch": own[-1].epoch if own else 0,
+        "entries": own[-1].seq + 1 if own else 0,
+    }
 
 
 def _tor(tor: Tor | None) -> Mapping[str, Any] | None:

@@ -107,6 +107,11 @@ class Host:
             with trio.CancelScope(shield=True), trio.move_on_after(2):
                 await self._save()
 
+    @property
+    def waiting(self) -> int:
+        """Actions that wait until the store has what they follow from."""
+        return len(self._queue)
+
     # Steps
 
     def deliver(self, event: Event) -> None:

@@ -424,6 +424,16 @@ def read_row(data: bytes, network: Network) -> KeptCustody:
     return KeptCustody(deposit, packed, signature, owned, mine, tuple(others), tuple(fetching))
 
 
+def live_holders(data: bytes) -> int:
+    """How many hold a chunk and count, this node included, by a custody's row; raises Malformed."""
+    match decode(data):
+        case [1, bytes(), bytes(), bool(), own, list(holders), list()]:
+            live = [item for item in holders if isinstance(item, list) and item[-1:] == [True]]
+            return len(live) + (own is not None)
+        case _:
+            raise Malformed("not a row of replicas")
+
+
 def incoming_row(packed: bytes, signature: bytes, j: int, leader: NodeId) -> bytes:
     """A transfer under way as a record for the store."""
     return encode([1, packed, signature, j, leader])

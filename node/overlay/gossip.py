@@ -116,6 +116,10 @@ class Gossip:
         """The peers in our mesh of a topic."""
         return tuple(self._meshes.of.get(topic, ()))
 
+    def waiting(self) -> tuple[int, int]:
+        """How many messages wait for their turn to leave, ours and others'."""
+        return self._pacer.waiting()
+
     def score(self, now: Millis, peer: NodeId) -> float:
         """A connected peer's score; 0 for others."""
         return self._scores.value(now, peer)

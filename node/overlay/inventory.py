@@ -2,23 +2,43 @@
 
 from collections.abc import Mapping
 from itertools import zip_longest
+from typing import NamedTuple
 
 from consensus.beacon import Deposit
 from consensus.ids import Digest, Network, NodeId
 from consensus.placement import REPLICAS
 from node.overlay.custody import Custody, Place
-from node.overlay.placing import Register
+from node.overlay.placing import Placing, Register
 from node.overlay.taking import Taking
+
+
+class Moves(NamedTuple):
+    """Replicas on their way."""
+
+    sought: int
+    """Holders looked for now."""
+    waiting: int
+    """To be looked for when others are found."""
+    arriving: int
+    """Fetched from others."""
+    leaving: int
+    """Fetched by others, as we have agreed."""
 
 
 class Inventory:
     """A view of one node's custodies, transfers and registry."""
 
     def __init__(
-        self, me: NodeId, network: Network, custodies: Mapping[Digest, Custody], taking: Taking, register: Register
+        self,
+        me: NodeId,
+        network: Network,
+        custodies: Mapping[Digest, Custody],
+        placing: Placing,
+        taking: Taking,
+        register: Register,
     ) -> None:
         self._me, self._network = me, network
-        self._custodies, self._taking, self._register = custodies, taking, register
+        self._custodies, self._placing, self._taking, self._register = custodies, placing, taking, register
 
     def deposit(self, chunk: Digest) -> Deposit | None:
         """What the owner of a chunk committed to, if this node has a part in it."""
@@ -43,6 +63,12 @@ class Inventory:
         """How many replicas this node holds for others, and their bytes."""
         sizes = [custody.deposit.size for custody in self._custodies.values() if custody.mine >= 0]
         return len(sizes), sum(sizes)
+
+    def moves(self) -> Moves:
+        """How many replicas are looking for a holder, wait to, and come here."""
+        sought, waiting = self._placing.loads()
+        leaving = sum(len(custody.copying) for custody in self._custodies.values())
+        return Moves(sought, waiting, len(self._taking.roots()), leaving)
 
     def roots(self) -> dict[Digest, None]:
         """The roots of all replicas that are here or on their way."""

@@ -47,6 +47,10 @@ class Pacer:
         self._frames = 0
         self._bytes = 0
 
+    def waiting(self) -> tuple[int, int]:
+        """How many messages wait for their turn, ours and others'."""
+        return len(self._ours), len(self._relays)
+
     def room(self, size: int) -> str:
         """Why a message of ours of so many bytes cannot be taken now; empty if it can."""
         if size > self._allowed.bytes_burst:

@@ -131,6 +131,10 @@ class Placing:
         """Whether a replica of a chunk is looking for a holder, or waits to; a holder repairs one at a time."""
         return any((chunk, j) in jobs for j in range(3) for jobs in (self._jobs, self._waiting))
 
+    def loads(self) -> tuple[int, int]:
+        """How many replicas are looking for a holder, and how many wait to."""
+        return len(self._jobs), len(self._waiting)
+
     def deadline(self) -> Millis:
         """When the next job runs out of time; NEVER without one."""
         return min((job.deadline for job in self._jobs.values()), default=NEVER)

@@ -101,7 +101,7 @@ class Replicate:
         self._watch = Watch(me, network, limits, self._custodies, self._seeds)
         self._placing = Placing(me, limits, self._custodies, self._register, seed_at, next_exchange)
         self._taking = Taking(me, network, limits, self._custodies, self._register, verify, seed_at)
-        self.inventory = Inventory(me, network, self._custodies, self._taking, self._register)
+        self.inventory = Inventory(me, network, self._custodies, self._placing, self._taking, self._register)
         self._calls: dict[Digest, int] = {}
         self._ailing: dict[Digest, None] = {}
         self._frames: dict[NodeId, int] = {}

@@ -14,8 +14,8 @@ from blake3 import blake3
 from consensus.encoding import Malformed
 from consensus.ids import Digest, SessionId
 from consensus.records import Most, pack, unpack
+from node.sessions.placement import Placement
 from node.sessions.records import Kept, Row
-from node.sessions.replication import Placement
 from node.store import ABSENT, Put
 from pipeline.manifest import Signed
 from pipeline.seal import RecordKey, Unauthentic

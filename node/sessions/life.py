@@ -8,14 +8,12 @@
 Source: DESIGN §2 (node/sessions owns the life of a session), §5.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
 
 from consensus.encoding import Malformed
 from consensus.ids import SessionId
-from consensus.placement import REPLICAS
 from consensus.records import pack, unpack
 from node.log import EventLog
 from node.net.host import Host
@@ -25,9 +23,10 @@ from node.sessions import dossier
 from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome, close_one, is_recording
 from node.sessions.indexlog import IndexLog
+from node.sessions.placement import DOSSIERS, Placement, Summary, standing, summary
 from node.sessions.pointer import read_pointer, write_pointer
-from node.sessions.records import Kept, load_one, load_open
-from node.sessions.replication import DOSSIERS, Placement, Replication
+from node.sessions.records import load_one, load_open
+from node.sessions.replication import Replication
 from node.sessions.restore import NotFound, Restore
 from node.store import ABSENT, Put
 
@@ -57,6 +56,7 @@ class Sessions:
         self._stirred, self._learned = trio.Event(), trio.Event()
         replication.on_placed = self._stir
         host.on_fact(Learned, self._hear)
+        self._closed: dict[SessionId, Summary] = {}
         self.unknown = 0
         """Sessions in the owner's index that could not be brought back yet."""
 
@@ -177,23 +177,21 @@ class Sessions:
         return await self._restore.missing([one for one in placements if one is not None])
 
     async def progress(self) -> list[dict[str, Any]]:
-        """How far each session has come: its chunks, those on R holders, and whether its dossier is filed."""
+        """How safe each session is (node/sessions/placement.standing)."""
         rows = []
         async for key, _ in self._desk.store.scan("sessions"):
-            session = SessionId(bytes(key[0]))  # type: ignore[arg-type]
-            kept = await load_one(self._desk.store, session)
-            assert kept is not None
-            rows.append({"session": session, **await self._row(session, kept)})
+            of = await self._summary(SessionId(bytes(key[0])))  # type: ignore[arg-type]
+            filed = await self._desk.store.get(DOSSIERS, (of.session,))
+            pointer = unpack(Placement, filed) if filed is not None else None
+            rows.append(standing(of, pointer, self._replication.copies, self._desk.chunks.has))
         return rows
 
-    async def _row(self, session: SessionId, kept: Kept) -> Mapping[str, Any]:
-        files = [chunk.file for chunk in kept.chunks]
-        filed = await self._desk.store.get(DOSSIERS, (session,))
-        pointer = unpack(Placement, filed) if filed is not None else None
-        safe = sum(self._replication.copies(file) >= REPLICAS for file in files)
-        dossier_safe = pointer is not None and self._replication.copies(pointer.chunk) >= REPLICAS
-        here = sum(self._desk.chunks.has(file) for file in files)
-        state = "recording" if kept.manifest_bytes is None else "sealed"
-        if kept.manifest_bytes is not None and safe == len(files) and dossier_safe:
-            state = "replicated"
-        return {"state": state, "chunks": len(files), "here": here, "replicated": safe, "filed": dossier_safe}
+    async def _summary(self, session: SessionId) -> Summary:
+        found = self._closed.get(session)
+        if found is None:
+            kept = await load_one(self._desk.store, session)
+            assert kept is not None
+            found = summary(kept)
+            if found.complete is not None:
+                self._closed[session] = found
+        return found

@@ -10,7 +10,7 @@ from typing import Final
 
 from consensus.encoding import Malformed
 from consensus.records import pack, unpack
-from node.sessions.replication import Placement
+from node.sessions.placement import Placement
 from node.wallet.vault import Secrets
 from pipeline.seal import RecordKey, Unauthentic
 

@@ -3,56 +3,29 @@
     sealed chunk ── roots of its R replicas ──→ placement (kept) ── Place ──→ machine ── serves each holder its encoding
                                                     ↑ a slot and seed of now ── Untimely ──┘ nobody took it in time
 
-table        key       value
-placements   chunk     Placement
-dossiers     session   the Placement of its dossier, once that is pointed to; gone again when a placement in it is
-
-The machine keeps its own rows about each chunk; a placement is ours: without it the roots would have to be computed anew,
-and after a crash nobody would know what was promised. Source: CONSENSUS §4, SPEC §3.
+Source: CONSENSUS §4, SPEC §3.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Final
+from dataclasses import replace
 
 import trio
 
-from consensus.beacon import REPLICA_BYTES_MAX, replica_key
+from consensus.beacon import replica_key
 from consensus.ids import Digest, Network, SessionId
 from consensus.placement import REPLICAS, REVEALED
-from consensus.records import Between, Most, Size, pack, unpack
+from consensus.records import pack, unpack
 from node.net.host import Host
 from node.net.transfer import Readable
-from node.overlay.custody import Place, Untimely
+from node.overlay.custody import Untimely
 from node.overlay.inventory import Inventory
-from node.sessions.records import Kept, load_one
+from node.sessions.placement import DOSSIERS, PLACEMENTS, Placement
+from node.sessions.records import load_one
 from node.store import ABSENT, Delete, Put, Store
 from node.store.files import ChunkFiles
 from node.timeline import Timeline, interim_seed
 from node.wallet.vault import Secrets
 from pipeline.replica import BLOCK, encode, replica_secret, roots
-
-TABLE: Final = "placements"
-DOSSIERS: Final = "dossiers"
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """What the owner of a chunk committed to: with it and the session's secret every replica can be made and found."""
-
-    VERSION: ClassVar = 1
-    session: Annotated[SessionId, Size(32)]
-    generation: int
-    """Of the master key that the session's secret follows from."""
-    chunk: Annotated[Digest, Size(32)]
-    size: Annotated[int, Between(1, REPLICA_BYTES_MAX)]
-    opened: int
-    seed: Annotated[Digest, Size(32)]
-    roots: Annotated[tuple[Annotated[Digest, Size(32)], ...], Most(REPLICAS)]
-
-    def order(self) -> Place:
-        """The machine's command."""
-        return Place(self.chunk, self.size, self.roots, self.opened, self.seed)
 
 
 class Replication:
@@ -79,7 +52,7 @@ class Replication:
 
     async def load(self) -> None:
         """Take up the placements of earlier runs; to be called before the host runs."""
-        async for _, value in self._store.scan(TABLE):
+        async for _, value in self._store.scan(PLACEMENTS):
             placement = unpack(Placement, value)
             self._placements[placement.chunk] = placement
 
@@ -93,7 +66,7 @@ class Replication:
 
     async def found(self, chunk: Digest) -> Placement | None:
         """What was committed to for a chunk, if only by a record that has just been brought back."""
-        value = await self._store.get(TABLE, (chunk,))
+        value = await self._store.get(PLACEMENTS, (chunk,))
         return unpack(Placement, value) if value is not None else None
 
     def copies(self, chunk: Digest) -> int:
@@ -145,7 +118,7 @@ class Replication:
             return None
         seed = interim_seed(self._network, slot + REVEALED)
         placement = Placement(session, generation, file, size, slot, seed, found)
-        await self._store.commit([Put(TABLE, (file,), pack(placement), ABSENT)])
+        await self._store.commit([Put(PLACEMENTS, (file,), pack(placement), ABSENT)])
         self._placements[file] = placement
         self._host.tell(placement.order())
         return placement
@@ -157,7 +130,7 @@ class Replication:
             return
         later = replace(placement, opened=slot, seed=interim_seed(self._network, slot + REVEALED))
         stale = Delete(DOSSIERS, (placement.session,))
-        await self._store.commit([Put(TABLE, (chunk,), pack(later)), stale])
+        await self._store.commit([Put(PLACEMENTS, (chunk,), pack(later)), stale])
         self._placements[chunk] = later
         self._host.tell(later.order())
 
@@ -182,9 +155,3 @@ class Replication:
             return await trio.to_thread.run_sync(part, offset, most)
 
         return Readable(placement.size, read)
-
-
-def progress(replication: Replication, kept: Kept) -> tuple[int, int]:
-    """Of a session's chunks, how many have R holders, and how many there are."""
-    files = [chunk.file for chunk in kept.chunks]
-    return sum(replication.copies(file) >= REPLICAS for file in files), len(files)

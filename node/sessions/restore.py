@@ -21,7 +21,7 @@ from node.net.swarm import Swarm
 from node.net.transfer import Replica
 from node.overlay.inventory import Inventory
 from node.sessions import dossier
-from node.sessions.replication import Placement
+from node.sessions.placement import Placement
 from node.store import Put, Store
 from node.store.files import ChunkFiles
 from node.wallet.vault import Secrets

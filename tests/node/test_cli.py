@@ -62,7 +62,11 @@ def test_a_recording_is_listed_verified_exported_and_played(
     recorded: str, typed: Typed, tmp_path: Path, home: Path
 ) -> None:
     _, listed, _ = typed("sessions")
-    assert [(row["session"], row["state"]) for row in listed["sessions"]] == [(recorded, "sealed")]
+    (row,) = listed["sessions"]
+    assert (row["session"], row["state"], row["copies"], row["owed"]) == (recorded, "sealed", 0, 3 * row["chunks"])
+    code, asleep, _ = typed("status")
+    assert (code, asleep["running"], asleep["sessions"], asleep["replicas_owed"]) == (3, False, 1, row["owed"])
+    assert [one["session"] for one in asleep["newest"]] == [recorded]
     code, verdict, _ = typed("verify", recorded[:8])
     assert (code, verdict["valid"], verdict["faults"], verdict["signer_trusted"]) == (0, True, [], False)
     bundle = tmp_path / "bundle.tar"

@@ -105,7 +105,8 @@ async def test_a_daemon_stops_when_it_is_told_and_leaves_nothing_behind(folder: 
             assert await one.running.wait() == 0
         assert not (one.home.path / "control").exists()
         said = await typed(one.home.path, "status", expected=3)
-        assert "lucid-node run" in said["error"]
+        assert not said["running"]
+        assert "lucid-node run" in said["reason"]
 
 
 async def test_a_home_has_one_daemon(folder: Path) -> None:

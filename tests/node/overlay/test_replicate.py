@@ -35,6 +35,7 @@ from node.overlay.custody import (
     Stored,
     Uncounted,
     Unplaced,
+    live_holders,
     read_incoming,
     read_row,
 )
@@ -42,6 +43,7 @@ from node.overlay.machine import Action, Channel, Finished, Noted, Persist, Reje
 from node.overlay.placing import ERAS_KEPT, Register
 from node.overlay.replica_frames import Answered, ReplicaFrame, ReplicaOffer, SegmentsAsked, SignedReceipt
 from node.overlay.replicate import ROUND
+from tests.examples import examples
 from tests.node.overlay.replica_world import FAST, NETWORK, Pen, Site, World, encoded, node_id, seed_of, verify
 
 OWNER = node_id(0)
@@ -78,6 +80,27 @@ def settled(size: int = 12, hours: float = 2, **options: Any) -> tuple[World, Di
 
 def custody(site: Site, chunk: Digest) -> Custody:
     return site.machine._custodies[chunk]
+
+
+def test_a_row_tells_its_live_holders_without_being_restored() -> None:
+    world, chunk = settled()
+    for site in world.sites.values():
+        for one in site.machine._custodies.values():
+            for holding in list(one.holders.values())[:1]:
+                holding.live = False
+            one.close_ring(site.node)
+            row = one.persist().value
+            assert row is not None
+            assert live_holders(row) == len(one.ring)
+    assert live_holders(custody(world.sites[OWNER], chunk).persist().value or b"") == 2
+    for broken in (
+        b"",
+        b"\x80",
+        encode([1, b"", b"", True, None, [], [], []]),
+        encode([2, b"", b"", True, None, [], []]),
+    ):
+        with pytest.raises(Malformed):
+            live_holders(broken)
 
 
 def facts(world: World, kind: type) -> list[Any]:
@@ -1079,7 +1102,7 @@ def seen(chunk: Digest) -> list[bytes]:
     ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_of_random_and_mutated_frames_none_raises_and_the_rejected_change_nothing(data: st.DataObject) -> None:
     site = data.draw(st.sampled_from([SETTLED.sites[node_id(number)] for number in range(12)]))

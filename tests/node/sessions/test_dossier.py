@@ -8,9 +8,9 @@ from consensus.encoding import Malformed, encode
 from consensus.ids import Digest, SessionId
 from node.sessions import dossier
 from node.sessions.indexlog import SNAPSHOT, taken_apart
+from node.sessions.placement import Placement
 from node.sessions.pointer import read_pointer, write_pointer
 from node.sessions.records import Kept, load_one
-from node.sessions.replication import Placement
 from node.store.memory import MemoryStore
 from node.wallet.vault import Secrets
 from tests.node.sessions.test_records import keep

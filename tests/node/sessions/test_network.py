@@ -4,7 +4,7 @@ Everything is the daemon's but its process, its disk engine and its sockets. Tim
 """
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
@@ -23,10 +23,10 @@ from node.network import BootstrapNode, Carrier, Genesis, LeaderRule, Mode, Netw
 from node.overlay.custody import Untimely
 from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome
+from node.sessions.placement import DOSSIERS, standing_kept
 from node.sessions.pointer import KIND
 from node.sessions.records import load_one
-from node.sessions.replication import DOSSIERS
-from node.store import Put
+from node.store import Key, Put, Store
 from node.store.files import ChunkFiles
 from node.store.memory import MemoryChunks, MemoryStore
 from node.timeline import interim_seed
@@ -98,6 +98,23 @@ async def record(daemon: Daemon, made: Made) -> None:
     daemon.sessions.sealed(made.opening.session)
 
 
+class Frozen:
+    """A store's rows as they are now, read without trio."""
+
+    def __init__(self, rows: dict[tuple[str, Key], bytes]) -> None:
+        self._rows = rows
+
+    @classmethod
+    async def of(cls, store: Store) -> "Frozen":
+        return cls({(table, key): row for table in ("replicas", DOSSIERS) async for key, row in store.scan(table)})
+
+    def get(self, table: str, key: Key) -> bytes | None:
+        return self._rows.get((table, key))
+
+    def scan(self, table: str, prefix: Key = ()) -> Iterator[tuple[Key, bytes]]:
+        raise NotImplementedError
+
+
 def copies(daemon: Daemon, files: list[Digest]) -> int:
     return min((daemon.replication.copies(file) for file in files), default=0)
 
@@ -125,6 +142,11 @@ async def test_a_session_outlives_the_machine_that_recorded_it(tmp_path: Path) -
             assert copies(first, files) == REPLICAS
             assert first.replicas.usage() == 0, "an owner holds no replica of its own"
             before = await load_one(first.desk.store, session)
+            (live,) = await first.sessions.progress()
+        assert before is not None
+        assert standing_kept(await Frozen.of(first.desk.store), before, first.desk.chunks.has) == live, (
+            "the rows say the same"
+        )
         bodies = await second.index.bodies(NodeId(owner.identity.public))
         assert KIND in [body[:1] for body in bodies], "strangers keep the owner's index"
 
