@@ -22,14 +22,14 @@ from node.membership import carrier_of
 from node.net.endpoints import BadEndpoint, Endpoint, parse_endpoint
 from node.net.loopback import Loopback
 from node.net.multiaddrs import written_out
-from node.net.onion import BadOnion, onion_of, parse_onion
-from node.net.onions import Onions, multiaddr
 from node.net.swarm import Transport
-from node.net.tor import SYSTEM_SOCKS, ExternalOnion, ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
-from node.net.torcontrol import target
-from node.net.torprocess import NoTorProcess
-from node.net.torsupervisor import open_tor
 from node.network import Carrier, NetworkTerms
+from node.tor.control import target
+from node.tor.interface import SYSTEM_SOCKS, ExternalOnion, ManagedTor, SystemTor, Tor, TorLimits, TorOutdated
+from node.tor.onion import BadOnion, onion_of, parse_onion
+from node.tor.process import NoTorProcess
+from node.tor.supervisor import open_tor
+from node.tor.transport import Onions, multiaddr
 from pipeline import durable
 
 SEED_BYTES = 32

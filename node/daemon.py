@@ -26,7 +26,6 @@ from node.net.addresses import AddressBook
 from node.net.clock import SteadyClock
 from node.net.host import Host, load
 from node.net.swarm import Swarm
-from node.net.tor import Tor
 from node.network import NetworkTerms
 from node.overlay.advert import Advert
 from node.overlay.custody import ReplicateLimits
@@ -45,6 +44,7 @@ from node.sessions.sharing import Sharing
 from node.store import Key
 from node.store.replicas import ReplicaFiles
 from node.timeline import Timeline, interim_seed
+from node.tor.interface import Tor
 
 Rows = Mapping[tuple[str, Key], bytes]
 

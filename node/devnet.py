@@ -26,7 +26,6 @@ from node.config import Home
 from node.control.client import NoDaemon, ask
 from node.exits import Ended, Unavailable, Usage
 from node.membership import load
-from node.net.tornet import NoTorNetwork, tor_network
 from node.network import (
     TIMINGS,
     BootstrapNode,
@@ -39,6 +38,7 @@ from node.network import (
     seal_terms,
     write_file,
 )
+from node.tor.network import NoTorNetwork, tor_network
 from node.wallet.vault import Secrets, close, open_vault
 from pipeline import durable
 from pipeline.child import Child, child

@@ -1,10 +1,16 @@
-"""How every test runs Hypothesis: no clock decides an outcome, and the tiers try the same examples every time."""
+"""What holds for every test: no byte leaves this machine, and how Hypothesis runs.
+
+No clock decides an outcome, and the tiers try the same examples every time.
+"""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
+from node.net.leaks import forbid_leaks
 from tests.examples import EXAMPLES
+
+forbid_leaks()  # no test may reach off this machine, whatever it tests
 
 settings.register_profile(
     "lucid",

@@ -13,8 +13,8 @@ from node.config import Config, Home
 from node.exits import Ended
 from node.membership import carrier_of, joined
 from node.net.endpoints import BadEndpoint, Endpoint, parse_endpoint, spelled
-from node.net.tor import SYSTEM_SOCKS, TorOutdated, ensure_version
 from node.network import Carrier
+from node.tor.interface import SYSTEM_SOCKS, TorOutdated, ensure_version
 
 ANSWER_S: Final = 5.0
 _VERSION: Final = re.compile(r"[Tt]or\W+(?:version )?\"?(\d+\.\d+\.\d+\.\d+)")

@@ -16,11 +16,11 @@ from node.console import Console
 from node.daemon import Daemon, build
 from node.exits import DONE, Ended, Unavailable, Usage
 from node.keys import unlock
+from node.libp2p.swarm import Libp2pSwarm
 from node.log import EventLog
 from node.membership import joined
 from node.net.addresses import AddressBook
 from node.net.leaks import forbid_leaks
-from node.net.libp2p import Libp2pSwarm
 from node.net.multiaddrs import binary, written_out
 from node.sessions.desk import opened
 from node.store import Busy

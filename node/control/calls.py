@@ -13,7 +13,6 @@ from node.exits import Unavailable, Usage
 from node.net.host import Host
 from node.net.multiaddrs import written_out
 from node.net.swarm import Swarm
-from node.net.tor import Tor
 from node.network import NetworkTerms
 from node.overlay.entries import LogName
 from node.overlay.peer import Peer
@@ -22,6 +21,7 @@ from node.sessions.life import Sessions
 from node.sessions.placement import newest, owed
 from node.sessions.restore import NotFound
 from node.timeline import Timeline
+from node.tor.interface import Tor
 from pipeline.stores import NoRoom
 
 

@@ -14,9 +14,9 @@ import trio
 from consensus.ids import Millis, Network, NodeId
 from consensus.records import unpack
 from consensus.signing import KeyPair, verify_as_is
+from node.libp2p.swarm import Libp2pSwarm
 from node.net.clock import SteadyClock
 from node.net.host import Host
-from node.net.libp2p import Libp2pSwarm
 from node.net.loopback import Loopback
 from node.net.swarm import Locate, Transport
 from node.overlay.calls import Bootstrap, GetValue, PutValue, ValueFound, ValuePut

@@ -21,7 +21,7 @@ import trio
 
 from consensus.ids import Digest, NodeId
 from consensus.signing import KeyPair
-from node.net.libp2p import Libp2pSwarm
+from node.libp2p.swarm import Libp2pSwarm
 from node.net.loopback import HOST, Loopback
 from node.net.swarm import PeerStream
 from node.net.transfer import PROTOCOL, Readable, Replica, fetch, serve

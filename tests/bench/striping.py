@@ -16,14 +16,14 @@ from blake3 import blake3
 
 from consensus.ids import Digest, NodeId
 from consensus.signing import KeyPair
-from node.net.libp2p import Libp2pSwarm
-from node.net.onions import Onions
+from node.libp2p.swarm import Libp2pSwarm
 from node.net.striping import Source, gather
 from node.net.swarm import PeerStream
-from node.net.tor import ManagedTor, TorLimits, TorState
-from node.net.tornet import tor_network
-from node.net.torsupervisor import open_tor
 from node.net.transfer import PROTOCOL, Readable, Replica, pieces, serve
+from node.tor.interface import ManagedTor, TorLimits, TorState
+from node.tor.network import tor_network
+from node.tor.supervisor import open_tor
+from node.tor.transport import Onions
 from pipeline.replica import encode
 from tests.bench.measure import spread, table
 

@@ -14,14 +14,14 @@ from typing import Final
 
 import trio
 
-from node.net.onion import Onion
-from node.net.socks import DialFailed
-from node.net.tor import ManagedTor, OnionService, Tor, TorLimits, TorState, TorStatus
-from node.net.torcontrol import open_control
-from node.net.tornet import tor_network
-from node.net.torsupervisor import open_tor
+from node.tor.control import open_control
+from node.tor.interface import ManagedTor, OnionService, Tor, TorLimits, TorState, TorStatus
+from node.tor.network import tor_network
+from node.tor.onion import Onion
+from node.tor.socks import DialFailed
+from node.tor.supervisor import open_tor
 from tests.bench.measure import spread, table
-from tests.node.net.echo import echo_at, echoed
+from tests.node.tor.echo import echo_at, echoed
 
 LIMITS: Final = TorLimits(dial_s=60, slow_s=5)
 

@@ -15,14 +15,14 @@ import trio
 
 from consensus.ids import Millis, Network, NodeId
 from consensus.signing import KeyPair, verify_as_is
-from node.net.channels import ASKED, HEARD
+from node.libp2p.channels import ASKED, HEARD
+from node.libp2p.identify import AGENT, PROTOCOL_VERSION
+from node.libp2p.reception import IDENTIFY, PING
+from node.libp2p.swarm import Libp2pSwarm
 from node.net.clock import SteadyClock
 from node.net.host import Host
-from node.net.identify import AGENT, PROTOCOL_VERSION
-from node.net.libp2p import Libp2pSwarm
 from node.net.loopback import Loopback
 from node.net.multiaddrs import written_out
-from node.net.reception import IDENTIFY, PING
 from node.overlay.calls import GetValue, PutValue, ValueFound, ValuePut
 from node.overlay.machine import Rejected
 from node.overlay.peer import Peer, PeerLimits, Surroundings

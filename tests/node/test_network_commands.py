@@ -12,8 +12,8 @@ from node.cli import main
 from node.config import Home
 from node.membership import joined
 from node.net.multiaddrs import written_out
-from node.net.onion import onion_of
-from node.net.onions import multiaddr
+from node.tor.onion import onion_of
+from node.tor.transport import multiaddr
 
 pytestmark = pytest.mark.component
 

@@ -17,7 +17,7 @@ from node.cli import main
 from node.control.client import NoDaemon, ask
 from node.devnet import Devnet
 from node.exits import Ended
-from node.net.torcontrol import open_control
+from node.tor.control import open_control
 from node.typed import command
 from pipeline.child import Child, child
 from tests.system.enclosed import enclosed

@@ -13,17 +13,17 @@ import trio
 from consensus.ids import NodeId
 from node.control.client import ask
 from node.devnet import DevNode, devnet
-from node.net.channels import ASKED, HEARD
-from node.net.framing import Frames, prefixed
-from node.net.identify import _IDENTIFY
+from node.libp2p.channels import ASKED, HEARD
+from node.libp2p.framing import Frames, prefixed
+from node.libp2p.identify import _IDENTIFY
+from node.libp2p.reception import IDENTIFY, PING
 from node.net.multiaddrs import binary
-from node.net.reception import IDENTIFY, PING
 from node.net.transfer import PROTOCOL
 from node.network import Carrier
-from tests.node.net.attacker import Attacker
+from tests.node.libp2p.attacker import Attacker
+from tests.node.libp2p.test_yamux import ACK, FIN, SYN, WINDOW, frame
+from tests.node.libp2p.test_yamux import PING as YAMUX_PING
 from tests.node.net.swarms import keys_of
-from tests.node.net.test_yamux import ACK, FIN, SYN, WINDOW, frame
-from tests.node.net.test_yamux import PING as YAMUX_PING
 from tests.system.homes import connected
 
 pytestmark = pytest.mark.system

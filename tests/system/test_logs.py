@@ -13,7 +13,7 @@ import trio
 
 from node.control.client import NoDaemon, ask
 from node.exits import Ended
-from node.net.onion import onion_of
+from node.tor.onion import onion_of
 from node.wallet.vault import open_vault
 from pipeline.child import child
 from tests.system import homes

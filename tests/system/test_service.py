@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from node.appliance.unit import NAME
-from node.net.onion import onion_of
+from node.tor.onion import onion_of
 from tests.system.booted import USER, Booted, booted
 
 pytestmark = pytest.mark.system
@@ -31,7 +31,7 @@ def machine() -> Iterator[Booted]:
 @pytest.fixture(scope="module")
 def torrc(machine: Booted) -> Iterator[str]:
     """Lines for a tor of a private network inside the machine; its first client has the sockets of a system's tor."""
-    command = machine.enters(sys.executable, "-P", "-m", "node.net.tornet", "/run/net", "--clients", "1")
+    command = machine.enters(sys.executable, "-P", "-m", "node.tor.network", "/run/net", "--clients", "1")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as net:
         assert net.stdout is not None
         said = json.loads(net.stdout.readline())

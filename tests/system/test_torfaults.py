@@ -14,10 +14,10 @@ from typing import Final
 import pytest
 import trio
 
-from node.net.onion import parse_onion
-from node.net.tor import SystemTor
-from node.net.torsupervisor import open_tor
-from tests.node.net.conftest import PrivateTor
+from node.tor.interface import SystemTor
+from node.tor.onion import parse_onion
+from node.tor.supervisor import open_tor
+from tests.node.tor.conftest import PrivateTor
 from tests.system.enclosed import UNSHARE, relays_of
 from tests.system.homes import Facts, Homes, typed
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from consensus.ids import Millis, Network, NodeId
 from consensus.signing import KeyPair
-from node.net.onion import OnionBinding, OnionRotation, sign_binding, sign_rotation
+from node.tor.onion import OnionBinding, OnionRotation, sign_binding, sign_rotation
 
 IDENTITY, OLD, NEW = (KeyPair.from_seed(bytes([number] * 32)) for number in (1, 2, 3))
 BINDING: Final = OnionBinding(

@@ -17,7 +17,7 @@ from node.appliance import exposure, machine, network, service
 from node.appliance.findings import Check
 from node.commands import checking
 from node.config import Home
-from node.net.onion import onion_of
+from node.tor.onion import onion_of
 from tests.node.test_cli import Typed, home, passphrase, recorded, typed
 
 __all__ = ["home", "passphrase", "recorded", "typed"]

@@ -13,14 +13,14 @@ import trio
 
 from consensus.ids import NodeId
 from consensus.signing import KeyPair
-from node.net.libp2p import Libp2pSwarm
+from node.libp2p.swarm import Libp2pSwarm
 from node.net.limits import SwarmLimits
 from node.net.loopback import Loopback
-from node.net.loopback_tor import LoopbackOnions
-from node.net.memory import Meeting
-from node.net.onions import Onions
 from node.net.swarm import Swarm, Transport
 from node.overlay.machine import Channel, Event, Failed, PeerLost, Received, Send
+from node.tor.loopback import LoopbackOnions
+from node.tor.transport import Onions
+from tests.node.net.memory import Meeting
 
 PATIENCE_S: Final = 30.0
 """Of the real clock, after which something that should come about counts as never coming."""

@@ -18,7 +18,6 @@ from node.config import Config, Home
 from node.daemon import Daemon, build
 from node.log import EventLog
 from node.net.addresses import AddressBook
-from node.net.memory import Meeting
 from node.network import BootstrapNode, Carrier, Genesis, LeaderRule, Mode, NetworkTerms, Timing
 from node.overlay.custody import Untimely
 from node.sessions.annotations import Annotations
@@ -32,6 +31,7 @@ from node.store.memory import MemoryChunks, MemoryStore
 from node.timeline import interim_seed
 from node.wallet.vault import Secrets
 from pipeline.bundle import verify
+from tests.node.net.memory import Meeting
 from tests.node.sessions.test_records import keep
 from tests.pipeline.sessions import Made, small
 
