@@ -55,6 +55,7 @@ from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
+from tests.vectors.spoken import kept_v1, spoken_v1
 from tests.vectors.stored import FOLDER
 
 
@@ -303,6 +304,8 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "pairing_v1": pairing_v1,
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
+    "kept_v1": kept_v1,
+    "spoken_v1": spoken_v1,
 }
 
 

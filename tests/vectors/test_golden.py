@@ -1,5 +1,6 @@
 """The stored vectors: what was written under a version is read for ever, and nothing overwrites it."""
 
+import hmac
 import json
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,15 @@ from typing import Any
 import cbor2
 import pytest
 from blake3 import blake3
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
 
+from consensus.ids import SessionId
 from consensus.records import pack, unpack
+from node.sessions import dossier
+from node.sessions.pointer import LABEL, read_pointer
+from node.wallet.vault import open_vault
 from pipeline.manifest import Chunk, Head, Listing, Manifest, Opening, Signed, identity, open_opening, signed_by
-from tests.vectors import make
+from tests.vectors import make, spoken
 from tests.vectors.stored import FOLDER, vector
 
 RECORDS = vector("records_v1")
@@ -51,6 +57,52 @@ def test_a_record_is_called_by_the_hash_of_its_bytes_in_its_domain(entry: dict[s
 def test_every_record_class_has_a_vector() -> None:
     assert [entry["class"] for entry in RECORDS["records"]] == [type(record).__name__ for record in make.RECORDS]
     assert len({entry["class"] for entry in RECORDS["records"]}) == 10
+
+
+SPOKEN_AND_KEPT = [
+    pytest.param(entry, stored, id=entry.name)
+    for entries, name in ((spoken.SPOKEN, "spoken_v1"), (spoken.KEPT, "kept_v1"))
+    for entry, stored in zip(entries, vector(name)["entries"], strict=True)
+]
+
+
+@pytest.mark.parametrize(("entry", "stored"), SPOKEN_AND_KEPT)
+def test_what_nodes_of_version_1_say_and_keep_is_read_and_written_for_ever(
+    entry: spoken.Entry, stored: dict[str, str]
+) -> None:
+    assert entry.name == stored["name"]
+    data = bytes.fromhex(stored["bytes"])
+    assert entry.read(data) == entry.thing
+    assert entry.write(entry.thing) == data
+    body = data[1:] if data[:1] == b"\x01" else data  # anti-entropy's version byte stands before the CBOR
+    assert cbor2.dumps(cbor2.loads(body), canonical=True) == body
+
+
+def test_a_vault_of_version_1_opens_for_ever() -> None:
+    stored = vector("kept_v1")["vault"]
+    assert open_vault(bytes.fromhex(stored["closed"]), stored["passphrase"].encode()) == spoken.SECRETS
+    assert open_vault(bytes.fromhex(stored["open"]), None) == spoken.SECRETS
+    assert pack(spoken.SECRETS).hex() == stored["secrets"]
+
+
+def by_hand(secret: str, salt: bytes, label: bytes, sealed: bytes, head: bytes) -> bytes:
+    """What is sealed, by libsodium, under a key of RFC 5869's HKDF over BLAKE2b."""
+    first = hmac.digest(salt, bytes.fromhex(secret), "blake2b")
+    key = hmac.digest(first, label + b"\x01", "blake2b")
+    return crypto_aead_xchacha20poly1305_ietf_decrypt(sealed[24:], label + head, sealed[:24], key[:32])
+
+
+def test_a_dossier_and_a_pointer_of_version_1_open_for_ever_and_by_libsodium() -> None:
+    stored = vector("kept_v1")
+    kept, pointer = stored["dossier"], bytes.fromhex(stored["pointer"]["body"])
+    sealed, session = bytes.fromhex(kept["sealed"]), SessionId(bytes.fromhex(kept["session"]))
+    assert dossier.unseal(sealed, session, bytes.fromhex(kept["secret"])) == spoken.DOSSIER
+    assert read_pointer(pointer, spoken.SECRETS) == spoken.PLACEMENT
+    assert sealed[:1] == b"\x01"
+    assert by_hand(kept["secret"], session, dossier.LABEL, sealed[1:], session) == pack(spoken.DOSSIER)
+    master, head = stored["pointer"]["master"], pointer[:5]
+    assert head == b"\x01" + (2).to_bytes(4, "big")
+    assert by_hand(master, LABEL, LABEL, pointer[5:], head) == pack(spoken.PLACEMENT)
 
 
 def test_every_vector_says_where_it_comes_from() -> None:
