@@ -21,6 +21,10 @@ from node.overlay.inventory import Inventory
 from node.store.replicas import ReplicaFiles
 
 GRANTS_MAX: Final = 4096
+QUIET_S: Final = 300.0
+"""Without a byte for this long a peer is given up: it has one of the few places for transfers, which may last two hours."""
+PACE: Final = 1024
+"""Bytes a second that keep it from being given up: half of the slowest onion worth waiting for."""
 
 Encoded = Callable[[Digest, int], Readable | None]
 """Replica j of a chunk of ours, encoded as it is read; None for a chunk that is not ours or is not here."""
@@ -72,7 +76,8 @@ class Custodian:
         """Have a replica on the disk by its time, and say what is there."""
         found: tuple[Digest, int] | None = None
         what = Replica(order.chunk, order.root, order.size)
-        with trio.move_on_after(max(0, order.until - self._host.clock.now()) / 1000):
+        within = max(0, order.until - self._host.clock.now()) / 1000
+        with trio.move_on_after(within), trio.move_on_after(QUIET_S) as patience:
             try:
                 have = await trio.to_thread.run_sync(self._files.arrived, order.root)
                 if have > order.size:
@@ -81,6 +86,8 @@ class Custodian:
 
                 async def put(at: int, data: bytes) -> None:
                     await trio.to_thread.run_sync(self._files.append, order.root, at, data)
+                    earned = patience.deadline + len(data) / PACE
+                    patience.deadline = min(earned, trio.current_time() + QUIET_S)
 
                 await fetch(self._swarm, order.peer, what, have, put)
                 found = await trio.to_thread.run_sync(self._files.finish, order.root)
