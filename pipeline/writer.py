@@ -298,7 +298,7 @@ class Writer:
         opened = seal.opened
         try:
             try:
-                chunk = await self._sealed(seal)
+                chunk = await self._sealed(seal, before)
             finally:
                 if opened.plain is not None:
                     self.desk.bench.leave_plain(opened.plain)
@@ -329,11 +329,14 @@ class Writer:
         except OSError as error:  # its chunk is stored: recovery passes such a journal over
             self.desk.failed(error)
 
-    async def _sealed(self, seal: "_Seal") -> Chunk:
+    async def _sealed(self, seal: "_Seal", before: trio.Event) -> Chunk:
         try:
             return await self.desk.bench.work(seal)
         except NoRoom as error:
             self.desk.failed(error)
+            await before.wait()  # the room that is left is for the chunk before, without which this one is of no use
+            if self.unstored:
+                raise
             return await self.desk.bench.work(replace(seal, reserve=True))
 
 

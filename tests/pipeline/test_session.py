@@ -348,6 +348,26 @@ async def test_a_chunk_that_fails_early_does_not_hold_up_those_before_it(
     assert [chunk.index for chunk in disk.ledger.chunks] == [0]
 
 
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_last_room_is_for_the_earliest_chunk(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Two workers find no room, and the reserve has it for one: a later chunk there would help nobody."""
+    disk, of = Disk(tmp_path), terms(streams=VIDEO)
+    put, room = disk.chunks.put, [1]
+
+    def takes_one(digest: Digest, sealed: memoryview, *, reserve: bool = False) -> None:
+        if not reserve or not room:
+            raise NO_ROOM
+        room.clear()
+        put(digest, sealed, reserve=reserve)
+
+    monkeypatch.setattr(disk.chunks, "put", takes_one)
+    with inline(delays(seed)), disk.watched(), pytest.raises(NotClosed):
+        await recording(of, disk.places, {Stream.VIDEO: script(*steady(DATA[:20_000], 500, 0))})
+    assert [chunk.index for chunk in disk.ledger.chunks] == [0]
+
+
 @pytest.mark.parametrize("step", ["create", "append", "sync"])
 async def test_a_journal_that_fails_ends_the_session_and_loses_nothing(
     autojump_clock: MockClock, disk: Disk, step: str, monkeypatch: pytest.MonkeyPatch
