@@ -166,7 +166,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def test_a_node_without_any_interface_serves_and_dials(private_tor: PrivateTor) -> None:
     """A network namespace of its own with loopback down: whatever is not a unix socket fails there."""
     mapped = [] if os.getuid() == 0 else ["--map-root-user"]
-    tests = [f"tests/node/net/{name}[system]" for name in WITHOUT_INTERFACES]
+    tests = [f"tests/node/tor/{name}[system]" for name in WITHOUT_INTERFACES]
     done = subprocess.run(
         ["unshare", *mapped, "--net", sys.executable, "-c", SEALED, "-P", "-m", "pytest", "-q", *tests],
         env={**os.environ, RUNNING: private_tor.said, "TMPDIR": str(private_tor.folder)},
