@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument(
         "--rounds", type=_count, help="counted rounds: after one to warm up for the pipeline (5), each a process (3)"
     )
-    parser.add_argument("--large", action="store_true", help="netsim: 3,000 and 10,000 nodes as well, about an hour")
+    parser.add_argument("--large", action="store_true", help="netsim: 3,000 and 10,000 nodes as well, some hours")
     parser.add_argument("--out", type=Path, metavar="DIR", help="netsim: write the table as CSV, and a figure")
     parser.add_argument(
         "--folder", type=Path, default=Path(__file__).parents[2] / ".run" / "bench", help="for the input, 2 GB"

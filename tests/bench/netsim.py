@@ -40,8 +40,9 @@ class Series(NamedTuple):
 
 
 WHOLE: Final = Series("a virtual hour", 60, {"join_s": 60, "messages": 60, "look_ups": 200}, (100, 300, 1000))
-LARGE: Final = Series(
-    "a quarter, less to do", 15, {"join_s": 60, "messages": 10, "look_ups": 100}, (1000, 3000, 10_000)
+LARGE: Final = Series("a quarter, less to do", 15, {"join_s": 60, "messages": 10, "look_ups": 100}, (1000, 3000))
+LARGEST: Final = Series(
+    "twenty minutes, joining over five", 20, {"join_s": 300, "messages": 10, "look_ups": 100}, (10_000,)
 )
 
 
@@ -124,7 +125,7 @@ def main(folder: Path, rounds: int, *, large: bool = False, out: Path | None = N
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for series in (WHOLE, LARGE) if large else (WHOLE,):
+    for series in (WHOLE, LARGE, LARGEST) if large else (WHOLE,):
         options = ", ".join(f"{key} = {value}" for key, value in series.options.items())
         print(f"  bootstrap, seed {SEED}, {series.minutes} virtual minutes, {options}; {rounds} rounds", flush=True)
         shown = [("nodes", "virtual min", "events", *(head for head, _ in COLUMNS.values()), "machines %")]
