@@ -201,8 +201,11 @@ class ChunkFiles:
         return self._used
 
     def _make_folder(self, folder: Path) -> None:
-        """The folder, durably: once in our life also if it is there, since its maker may have died before syncing."""
-        if folder in self._folders:
+        """The folder, durably: once in our life also if it is there, since its maker may have died before syncing.
+
+        And again if somebody has removed it under us.
+        """
+        if folder in self._folders and folder.exists():
             return
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

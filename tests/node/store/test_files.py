@@ -2,6 +2,7 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,14 @@ def test_what_cannot_go_directly_goes_through_the_cache_and_is_the_same(
     if how != "unaligned buffer":
         assert kernel.direct == []
         assert sum(kernel.buffered) == length
+
+
+def test_a_folder_that_was_removed_under_it_is_made_again(tmp_path: Path) -> None:
+    chunks = ChunkFiles(tmp_path / "chunks")
+    name = put(chunks, b"sealed")
+    shutil.rmtree(tmp_path / "chunks")
+    assert put(chunks, b"sealed") == name
+    assert chunks.read(name) == b"sealed"
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
