@@ -76,6 +76,7 @@ class Daemon:
             locate=book.locate,
             first_epoch=int(time.time()),
             seed_at=lambda slot: interim_seed(network, slot),
+            is_here=desk.chunks.has,
         )
         self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())

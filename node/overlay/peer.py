@@ -108,6 +108,8 @@ class Surroundings:
     """Of our logs, where we remember nothing of them: higher than in any life before."""
     seed_at: Callable[[int], Digest | None] = field(default=lambda _slot: None)
     """The seed of a slot, where it is known."""
+    is_here: Callable[[Digest], bool] = field(default=lambda _chunk: True)
+    """Whether a chunk of ours is on this disk, so that it can be encoded for a holder."""
     open_entry: Opener | None = None
     """Shared by the peers of one process, so that each entry is parsed and kept once."""
 
@@ -183,7 +185,7 @@ class Peer:
     def _replicate(self, keys: KeyPair, rows: Mapping[Row, bytes]) -> Replicate:
         around = self._around
         kept = [(key, value) for (table, key), value in rows.items() if table == "replicas"]
-        ours = (keys, around.verify, around.seed_at, self._next_exchange, kept)
+        ours = (keys, around.verify, around.seed_at, self._next_exchange, kept, around.is_here)
         return Replicate(self.me, around.network, self._rng, self.limits.replicate, *ours)
 
     # ------------------------------------------------------------------ what hosts and checks may ask

@@ -90,8 +90,13 @@ class Replicate:
         seed_at: Callable[[int], Digest | None],
         next_exchange: Callable[[], int],
         kept: Iterable[tuple[tuple[int | str | bytes, ...], bytes]] = (),
+        is_here: Callable[[Digest], bool] = lambda _chunk: True,
     ) -> None:
-        """`seed_at` is the seed of a slot, None when that is not known; `kept` the rows of table "replicas"."""
+        """`seed_at` is the seed of a slot, None when that is not known; `kept` the rows of table "replicas".
+
+        `is_here` tells of a chunk of ours whether the host can encode it: its disk may have lost what others hold.
+        """
+        self._is_here = is_here
         self._me, self._network, self._rng, self._limits = me, network, rng, limits
         self._keys, self._verify = keys, verify
         self._custodies: dict[Digest, Custody] = {}
@@ -472,7 +477,9 @@ class Replicate:
         if holding is not None and alive and holding.passed >= now - self._limits.repair_ms // 2:
             return [Send(peer, Channel.REPLICAS, frames.verdict(Answered.HELD), exchange)]
         actions = self._give_up(now, chunk, holder) if alive else self._mend(now, chunk)
-        return [*actions, Send(peer, Channel.REPLICAS, frames.verdict(Answered.YES), exchange)]
+        # An owner without the chunk who said yes would have everybody wait for what cannot come.
+        answer = Answered.YES if self._is_here(chunk) else Answered.BUSY
+        return [*actions, Send(peer, Channel.REPLICAS, frames.verdict(answer), exchange)]
 
     def _mend(self, now: Millis, chunk: Digest) -> list[Action]:
         """Begin what a chunk lacks, if that is ours to do this HOUR."""
@@ -486,6 +493,8 @@ class Replicate:
                 return []
             self._ailing[chunk] = None
             actions: list[Action] = []
+            if not self._is_here(chunk):
+                return actions
             for at, j in enumerate(lacking):
                 actions += self._placing.begin(now, chunk, j, vacant[at] if at < len(vacant) else None)
             return actions

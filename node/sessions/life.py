@@ -8,6 +8,7 @@
 Source: DESIGN §2 (node/sessions owns the life of a session), §5.
 """
 
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -174,7 +175,14 @@ class Sessions:
         if kept is None:
             raise KeyError(session)
         placements = [await self._replication.found(chunk.file) for chunk in kept.chunks]
-        return await self._restore.missing([one for one in placements if one is not None])
+        came = await self._restore.missing([one for one in placements if one is not None])
+        filed = await self._desk.store.get(DOSSIERS, (session,))
+        if (
+            filed is not None
+        ):  # so that it can be encoded for new holders, as its chunks can; its records are here already
+            with suppress(NotFound):
+                await self._restore.missing([unpack(Placement, filed)])
+        return came
 
     async def progress(self) -> list[dict[str, Any]]:
         """How safe each session is (node/sessions/placement.standing)."""

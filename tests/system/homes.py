@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,13 @@ Facts = dict[str, Any]
 
 
 class Homes:
-    """Homes by number in a folder, over the private Tor network of a torrc, without one over loopback."""
+    """Homes by number in a folder, over the private Tor network of a torrc, without one over loopback.
 
-    def __init__(self, folder: Path, torrc: str = "") -> None:
-        self.folder, self.torrc = folder, torrc
+    `programs` are what some of them run in the place of lucid-node.
+    """
+
+    def __init__(self, folder: Path, torrc: str = "", programs: Mapping[int, Sequence[str]] | None = None) -> None:
+        self.folder, self.torrc, self.programs = folder, torrc, programs or {}
 
     def path(self, number: int) -> Path:
         return self.folder / str(number)
@@ -57,7 +60,8 @@ class Homes:
         (self.path(number) / "config.toml").write_text(f"[store]\nreplicas_gb = 1\n{settings}")
 
     def command(self, number: int) -> list[str]:
-        return [sys.executable, "-P", "-m", "node", "run", "--home", str(self.path(number))]
+        program = self.programs.get(number, (sys.executable, "-P", "-m", "node"))
+        return [*program, "run", "--home", str(self.path(number))]
 
     @asynccontextmanager
     async def daemon(

@@ -91,6 +91,7 @@ class Site:
             lambda slot: seed_of(slot) if slot < 1 << 40 else None,
             lambda: next(numbers),
             [(key, value) for key, value in self.rows.items()],
+            lambda chunk: chunk in self.own,
         )
 
     def bytes_of(self, chunk: Digest, j: int, root: Digest) -> bytes | None:

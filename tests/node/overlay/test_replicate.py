@@ -203,6 +203,24 @@ def test_without_the_owner_the_next_in_order_get_copies_of_a_replica_that_is_lef
     assert world.rejections() == []
 
 
+@pytest.mark.parametrize("killed", [1, 2])
+def test_an_owner_whose_disk_lost_the_chunk_promises_nothing_and_the_holders_copy_it(killed: int) -> None:
+    world, chunk = settled(hours=30)
+    owner, gone = world.sites[OWNER], list(world.holders(chunk))[:killed]
+    kept = owner.own.pop(chunk)
+    for node in gone:
+        world.kill(node)
+    left = world.holders(chunk)
+    world.run(30)
+    assert len(world.holders(chunk)) == 3
+    assert set(world.holders(chunk).values()) == set(left.values())  # no encoding is new
+    # Once it is there again the owner encodes what is lacking.
+    owner.own[chunk] = kept
+    world.run(6)
+    assert set(world.holders(chunk).values()) == {0, 1, 2}
+    assert world.rejections() == []
+
+
 def test_the_last_holder_alone_brings_every_chunk_of_a_dozen_back_to_three() -> None:
     world = World(12, seed=4)
     world.strike()
@@ -887,9 +905,10 @@ def test_a_holder_that_is_offered_its_chunk_again_repeats_its_receipt() -> None:
 def test_a_placement_goes_to_the_next_in_order_on_refusal_failure_and_silence() -> None:
     world = World(12)
     world.strike()
-    site = world.sites[OWNER]
-    roots = tuple(segment_root(encoded(DATA, bytes(32), Digest(b"c" * 32), j)) for j in range(3))
-    actions = site.machine.on_command(world.now, 3, Place(Digest(b"c" * 32), len(DATA), roots, NOW, seed_of(NOW + 2)))
+    site, chunk = world.sites[OWNER], Digest(b"c" * 32)
+    site.own[chunk] = DATA, bytes(32)
+    roots = tuple(segment_root(encoded(DATA, bytes(32), chunk, j)) for j in range(3))
+    actions = site.machine.on_command(world.now, 3, Place(chunk, len(DATA), roots, NOW, seed_of(NOW + 2)))
     offers = [action for action in actions if isinstance(action, Send)]
     assert len({send.peer for send in offers}) == len(offers) == 3
     tried = [send.peer for send in offers]
