@@ -20,6 +20,7 @@ from consensus.beacon import (
 )
 from consensus.encoding import Malformed, Value, decode, encode
 from consensus.ids import Digest, Millis, Network, NodeId
+from consensus.placement import REPLICAS
 from node.overlay.machine import Persist
 from node.overlay.replica_frames import Answered, SignedReceipt
 
@@ -350,6 +351,11 @@ class Custody:
         if self.mine >= 0:
             live.append(me)
         self.ring = tuple(sorted(live))
+
+    def lacking(self) -> list[int]:
+        """The replicas that no other node holds and counts for, in order."""
+        held = {holding.j for holding in self.holders.values() if holding.live}
+        return [j for j in range(REPLICAS) if j not in held]
 
     def members(self) -> Iterable[NodeId]:
         """Everybody else who watches over the chunk; the owner first."""

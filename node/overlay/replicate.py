@@ -92,13 +92,9 @@ class Replicate:
         kept: Iterable[tuple[tuple[int | str | bytes, ...], bytes]] = (),
         is_here: Callable[[Digest], bool] = lambda _chunk: True,
     ) -> None:
-        """`seed_at` is the seed of a slot, None when that is not known; `kept` the rows of table "replicas".
-
-        `is_here` tells of a chunk of ours whether the host can encode it: its disk may have lost what others hold.
-        """
-        self._is_here = is_here
+        """`seed_at`: a slot's seed, None when not known; `kept`: rows of "replicas"; `is_here`: can a chunk of ours be encoded?"""
         self._me, self._network, self._rng, self._limits = me, network, rng, limits
-        self._keys, self._verify = keys, verify
+        self._keys, self._verify, self._is_here = keys, verify, is_here
         self._custodies: dict[Digest, Custody] = {}
         self._seeds: dict[int, Digest] = {}
         self._hour = 0
@@ -429,11 +425,10 @@ class Replicate:
         """Whether one more holder can be known, at the cost of one that failed."""
         if len(custody.holders) < MEMBERS_MAX - 1:
             return True
-        for node, holding in custody.holders.items():
-            if not holding.live:
-                self._forget_holder(custody, node)
-                return True
-        return False
+        failed = next((node for node, holding in custody.holders.items() if not holding.live), None)
+        if failed is not None:
+            self._forget_holder(custody, failed)
+        return failed is not None
 
     def _forget_holder(self, custody: Custody, node: NodeId) -> None:
         self._watch.forget(custody.deposit.chunk, node)
@@ -477,8 +472,7 @@ class Replicate:
         if holding is not None and alive and holding.passed >= now - self._limits.repair_ms // 2:
             return [Send(peer, Channel.REPLICAS, frames.verdict(Answered.HELD), exchange)]
         actions = self._give_up(now, chunk, holder) if alive else self._mend(now, chunk)
-        # An owner without the chunk who said yes would have everybody wait for what cannot come.
-        answer = Answered.YES if self._is_here(chunk) else Answered.BUSY
+        answer = Answered.YES if self._is_here(chunk) else Answered.BUSY  # after a yes they would all wait for us
         return [*actions, Send(peer, Channel.REPLICAS, frames.verdict(answer), exchange)]
 
     def _mend(self, now: Millis, chunk: Digest) -> list[Action]:
@@ -486,18 +480,15 @@ class Replicate:
         custody = self._custodies[chunk]
         vacant = custody.vacant
         if custody.owned:
-            held = {holding.j for holding in custody.holders.values() if holding.live}
-            lacking = [j for j in range(REPLICAS) if j not in held]
+            lacking = custody.lacking()
             if not lacking:
                 self._ailing.pop(chunk, None)
                 return []
             self._ailing[chunk] = None
-            actions: list[Action] = []
             if not self._is_here(chunk):
-                return actions
-            for at, j in enumerate(lacking):
-                actions += self._placing.begin(now, chunk, j, vacant[at] if at < len(vacant) else None)
-            return actions
+                return []
+            turns = zip(lacking, [*vacant, *[None] * REPLICAS], strict=False)
+            return [action for j, old in turns for action in self._placing.begin(now, chunk, j, old)]
         if len(custody.ring) >= REPLICAS or custody.mine < 0:
             self._ailing.pop(chunk, None)
             return []

@@ -214,6 +214,7 @@ def test_an_owner_with_a_wrong_clock_hears_so_from_all_and_does_not_place_anew(h
     site.machine.on_seed(world.now, hour, seed_of(hour))
     opened = hour * HOUR_SLOTS
     roots = tuple(Digest(bytes([j]) * 32) for j in range(3))
+    site.own[Digest(bytes(32))] = b"bytes", bytes(32)
     world.step(site, "on_command", 7, Place(Digest(bytes(32)), 5, roots, opened, seed_of(opened + REVEALED)))
     world.run(0.3)
     assert {fact.candidate for fact in site.facts_of(DepositRefused)} == {*world.sites} - {OWNER}
@@ -226,6 +227,7 @@ def test_a_seed_that_a_reorganised_chain_took_back_makes_the_deposit_untimely_at
     world.strike()
     site = world.sites[OWNER]
     roots = tuple(Digest(bytes([j]) * 32) for j in range(3))
+    site.own[Digest(bytes(32))] = b"bytes", bytes(32)
     world.step(site, "on_command", 7, Place(Digest(bytes(32)), 5, roots, NOW, seed_of(1)))
     world.run(0.3)
     assert {fact.answer for fact in site.facts_of(DepositRefused)} == {Answered.OTHER_SEED}
