@@ -94,12 +94,15 @@ class OurNode:
         return await self._reach({*wanted})
 
     async def _reach(self, nodes: set[NodeId]) -> int:
-        """Be connected to these, or to those that answer within a minute; to how many we are then."""
-        for node in nodes:
-            self.swarm.post(Send(node, Channel.GOSSIP, b""))
+        """Be connected to these, or to those that answer within a minute; to how many we are then.
+
+        Asked for again: a peer whose address was not known when the machine first wanted it is left alone for a while.
+        """
         with trio.move_on_after(60):
-            while not nodes <= {*self.peer.connected}:
-                await trio.sleep(0.05)
+            while missing := nodes - {*self.peer.connected}:
+                for node in missing:
+                    self.swarm.post(Send(node, Channel.GOSSIP, b""))
+                await trio.sleep(0.1)
         return len(self.peer.connected)
 
     async def state(self, _request: Mapping[str, Any]) -> object:
