@@ -20,6 +20,7 @@ from typing import Any, Final
 import trio
 
 from consensus.ids import Millis, NodeId
+from consensus.params import LeaderRule
 from consensus.signing import KeyPair
 from node.carrier import own_address
 from node.config import Home
@@ -31,7 +32,6 @@ from node.network import (
     BootstrapNode,
     Carrier,
     Genesis,
-    LeaderRule,
     Mode,
     NetworkTerms,
     Timing,

@@ -23,6 +23,7 @@ from typing import Annotated, ClassVar, Final
 
 from consensus.encoding import Malformed
 from consensus.ids import NO_NETWORK, Millis, Network, NodeId
+from consensus.params import LeaderRule
 from consensus.records import Between, Most, Size, pack, unpack
 from consensus.signing import KeyPair, digest, verify
 from pipeline.manifest import Signed
@@ -44,14 +45,6 @@ class Mode(IntEnum):
     MAINNET = 1
     SANDBOX = 2
     DEVNET = 3
-
-
-class LeaderRule(IntEnum):
-    """How the leader of a slot is found (CONSENSUS §5)."""
-
-    SORTITION = 1
-    RANK = 2
-    BANDS = 3
 
 
 class Carrier(IntEnum):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from consensus.encoding import Malformed
 from consensus.ids import Millis, NodeId
+from consensus.params import LeaderRule
 from consensus.records import pack, unpack
 from node.config import Home
 from node.console import Console, moment
@@ -20,7 +21,6 @@ from node.network import (
     BootstrapNode,
     Carrier,
     Genesis,
-    LeaderRule,
     Mode,
     NetworkTerms,
     Timing,

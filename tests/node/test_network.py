@@ -13,6 +13,7 @@ from nacl.signing import VerifyKey
 
 from consensus.encoding import Malformed
 from consensus.ids import Millis, NodeId
+from consensus.params import LeaderRule
 from consensus.records import pack
 from consensus.signing import KeyPair
 from node.network import (
@@ -21,7 +22,6 @@ from node.network import (
     BootstrapNode,
     Carrier,
     Genesis,
-    LeaderRule,
     Mode,
     NetworkTerms,
     Timing,

@@ -18,6 +18,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 from consensus.ids import Address, Digest, Millis, Network, NodeId, SessionId
+from consensus.params import LeaderRule
 from consensus.records import pack, to_value
 from consensus.signing import KeyPair
 from node.network import (
@@ -25,7 +26,6 @@ from node.network import (
     BootstrapNode,
     Carrier,
     Genesis,
-    LeaderRule,
     Mode,
     NetworkTerms,
     seal_terms,

@@ -13,12 +13,13 @@ import pytest
 import trio
 
 from consensus.ids import Digest, Millis, NodeId, SessionId
+from consensus.params import LeaderRule
 from consensus.placement import REPLICAS, REVEALED
 from node.config import Config, Home
 from node.daemon import Daemon, build
 from node.log import EventLog
 from node.net.addresses import AddressBook
-from node.network import BootstrapNode, Carrier, Genesis, LeaderRule, Mode, NetworkTerms, Timing
+from node.network import BootstrapNode, Carrier, Genesis, Mode, NetworkTerms, Timing
 from node.overlay.custody import Untimely
 from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome

@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from consensus.ids import Millis, NodeId
+from consensus.params import LeaderRule
 from node.carrier import Carried, carrier
 from node.config import Home
 from node.exits import Unavailable, Usage
 from node.log import EventLog
 from node.net.swarm import Unreachable
-from node.network import TIMINGS, Carrier, Genesis, LeaderRule, Mode, NetworkTerms
+from node.network import TIMINGS, Carrier, Genesis, Mode, NetworkTerms
 from node.tor.control import open_control
 from node.tor.interface import TorState
 from node.tor.onion import onion_of

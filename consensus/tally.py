@@ -1,0 +1,144 @@
+"""From witnessed work to the weight in the draw: credits of a node and HOUR, their sum over a window, misses.
+
+    HourReport ── medians ──→ Work ── `credit` ──→ Credit ── by entity, `advance` ──→ Tally ── × liveScore ──→ weights
+
+Uptime and votes multiply and never add: added, twenty identities on one machine would earn ten times its work. Who did
+nothing but be there has a floor of 1, and all floors together are a twentieth of the weight, so that identities without
+work are worth nothing together and a newcomer is not shut out.
+
+Source: CONSENSUS §4.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median_low
+from typing import Final, NamedTuple
+
+from consensus.params import PER_MILLE, PPM
+
+RELAY_SHARE: Final = 4
+"""Relayed bytes count up to a fourth of those stored."""
+
+FLOORS_SHARE: Final = 20
+"""All floors together are at most a twentieth of the total."""
+
+MISS_PPM: Final = 50_000
+"""What a missed slot takes from the liveScore, the first one of the window nothing."""
+
+LIVE_MIN_PPM: Final = 100_000
+"""A liveScore never falls below a tenth: who comes back is drawn again, and can show that it is there."""
+
+
+class Work(NamedTuple):
+    """What a node's witnesses say of one HOUR, or their median: MB stored, MB relayed, uptime in thousandths."""
+
+    storage: int
+    relay: int
+    uptime: int
+
+
+class Credit(NamedTuple):
+    """Of one node and HOUR, or the sum of several: work in MB that counts, and floors for those that did none."""
+
+    work: int
+    floors: int
+
+
+class HourCredits(NamedTuple):
+    """All entities' credits of one settled HOUR."""
+
+    hour: int
+    entries: tuple[tuple[bytes, Credit], ...]
+    """Sorted by entity."""
+
+
+class Tally(NamedTuple):
+    """The window: its HOURs, oldest first, and the sum of each entity. Never changed; `advance` makes the next one."""
+
+    hours: tuple[HourCredits, ...] = ()
+    sums: Mapping[bytes, Credit] = {}
+
+
+def quorum(witnesses: int) -> int:
+    """How many of so many witnesses have to report: five of nine, or more than half of fewer."""
+    return witnesses // 2 + 1
+
+
+def median(reported: Sequence[Work], witnesses: int) -> Work | None:
+    """The median of each number among those that reported, the lower of two; None when too few did."""
+    if len(reported) < quorum(witnesses):
+        return None
+    return Work(*(median_low(numbers) for numbers in zip(*reported, strict=True)))
+
+
+def credit(work: Work, votes: int, cap_mb: int) -> Credit:
+    """A node's credit of an HOUR: min(cap, storage + min(relay, storage/4)) × uptime‰ × votes‰ ÷ 10⁶, in MB; or the floor.
+
+    votes are the thousandths of its due votes that were included; 1000 for who has none to give.
+    """
+    mb = min(cap_mb, work.storage + min(work.relay, work.storage // RELAY_SHARE))
+    counted = mb * work.uptime * votes // PER_MILLE**2
+    return Credit(counted, 0) if counted else Credit(0, 1)
+
+
+def by_entity(hour: int, earned: Iterable[tuple[bytes, Credit]]) -> HourCredits:
+    """The credits of nodes, added up for the entity that each works for; in any order."""
+    sums: dict[bytes, Credit] = {}
+    for entity, one in earned:
+        before = sums.get(entity)
+        sums[entity] = one if before is None else Credit(before.work + one.work, before.floors + one.floors)
+    return HourCredits(hour, tuple(sorted(sums.items())))
+
+
+def advance(tally: Tally, settled: HourCredits, window_hours: int) -> Tally:
+    """The tally after one more HOUR is settled; what is older than the window goes. Costs a copy of the sums."""
+    hours = (*tally.hours, settled)
+    sums = dict(tally.sums)
+    for entity, one in settled.entries:
+        _add(sums, entity, one.work, one.floors)
+    while hours[0].hour <= settled.hour - window_hours:
+        for entity, one in hours[0].entries:
+            _add(sums, entity, -one.work, -one.floors)
+        hours = hours[1:]
+    return Tally(hours, sums)
+
+
+def recompute(hours: Iterable[HourCredits]) -> Tally:
+    """The tally of a window from its HOURs alone, as a node makes it that begins at a checkpoint; 10,000 × 168 in a second."""
+    kept = tuple(hours)
+    work: dict[bytes, int] = {}
+    floors: dict[bytes, int] = {}
+    for hour in kept:
+        for entity, (mb, floor) in hour.entries:
+            work[entity] = work.get(entity, 0) + mb
+            floors[entity] = floors.get(entity, 0) + floor
+    return Tally(kept, {entity: Credit(mb, floors[entity]) for entity, mb in work.items()})
+
+
+def _add(sums: dict[bytes, Credit], entity: bytes, work: int, floors: int) -> None:
+    before = sums.get(entity)
+    after = Credit(work, floors) if before is None else Credit(before.work + work, before.floors + floors)
+    if after == (0, 0):
+        del sums[entity]
+    else:
+        sums[entity] = after
+
+
+def live_ppm(misses: int) -> int:
+    """The liveScore after so many missed slots in the window: 1 for none and one, a twentieth less for each further."""
+    return max(LIVE_MIN_PPM, PPM - MISS_PPM * max(0, misses - 1))
+
+
+def weights(sums: Mapping[bytes, Credit], live: Mapping[bytes, int]) -> dict[bytes, int]:
+    """Each entity's weight in the draw, from its credits and its liveScore in ppm; of those with a liveScore only.
+
+    All floors together weigh a twentieth at most. While nobody's work counts all are alike.
+    """
+    counted = {entity: sums[entity] for entity in live if entity in sums}
+    total = sum(one.work for one in counted.values())
+    floors = sum(one.floors for one in counted.values())
+    if total == 0:
+        return dict(live)
+    part, whole = (total, (FLOORS_SHARE - 1) * floors) if (FLOORS_SHARE - 1) * floors > total else (1, 1)
+    return {
+        entity: live[entity] * one.work + live[entity] * one.floors * part // whole for entity, one in counted.items()
+    }

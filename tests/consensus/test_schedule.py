@@ -1,0 +1,116 @@
+"""The draw: its vectors, its fairness, and that the quick way finds what the definition says."""
+
+import json
+import math
+from collections import Counter
+from decimal import Decimal, localcontext
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensus.ids import Digest, Network
+from consensus.params import RANKS, LeaderRule
+from consensus.schedule import cooldown, draw_key, drawing, log2fix, ranks, sortition_exact
+
+NETWORK = Network(bytes(range(32)))
+SEED = Digest(bytes(32))
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "schedule_v1.json").read_text())
+
+weights = st.dictionaries(st.binary(min_size=32, max_size=32), st.integers(0, 1 << 60), max_size=40)
+
+
+def entities(count: int) -> list[bytes]:
+    return [number.to_bytes(32, "big") for number in range(count)]
+
+
+@pytest.mark.parametrize("vector", VECTORS["log2fix"], ids=lambda vector: f"{vector[0]}")
+def test_logarithms_are_those_of_the_vectors(vector: tuple[str, int]) -> None:
+    assert log2fix(int(vector[0])) == vector[1]
+
+
+@pytest.mark.parametrize("vector", VECTORS["draws"], ids=lambda vector: f"slot {vector['slot']}, {vector['rule']}")
+def test_draws_are_those_of_the_vectors(vector: dict[str, object]) -> None:
+    given_weights = {bytes.fromhex(entity): weight for entity, weight in vector["weights"].items()}  # type: ignore[attr-defined]
+    resting = {bytes.fromhex(entity) for entity in vector["resting"]}  # type: ignore[attr-defined]
+    seed, rule = Digest(bytes.fromhex(str(vector["seed"]))), LeaderRule[str(vector["rule"]).upper()]
+    drawn = ranks(rule, NETWORK, seed, int(str(vector["slot"])), given_weights, resting)
+    assert [entity.hex() for entity in drawn] == vector["ranks"]
+
+
+@given(st.integers(1, 1 << 64))
+def test_a_logarithm_is_below_the_true_one_by_less_than_a_two_to_the_thirtieth(number: int) -> None:
+    with localcontext() as context:
+        context.prec = 40
+        true = Decimal(number).ln() / Decimal(2).ln() * (1 << 32)
+    assert 0 <= true - log2fix(number) < 4
+
+
+@given(st.integers(0, 64))
+def test_the_logarithm_of_a_power_of_two_is_exact(power: int) -> None:
+    assert log2fix(1 << power) == power << 32
+    assert draw_key(1 << power, 1) == (64 - power) << 96
+
+
+@given(weights, st.integers(0, 1 << 63))
+def test_the_quick_draw_is_the_draw_as_defined(able: dict[bytes, int], slot: int) -> None:
+    drawn = ranks(LeaderRule.SORTITION, NETWORK, SEED, slot, able)
+    positive = {entity: weight for entity, weight in able.items() if weight}
+    assert drawn == sortition_exact(drawing(NETWORK, SEED, slot), positive)
+    assert len(drawn) == min(RANKS, len(positive)) == len(set(drawn))
+
+
+def test_the_quick_draw_is_the_draw_as_defined_among_thousands_alike() -> None:
+    able = dict.fromkeys(entities(3_000), 7)
+    for slot in range(20):
+        assert ranks(LeaderRule.SORTITION, NETWORK, SEED, slot, able) == sortition_exact(
+            drawing(NETWORK, SEED, slot), able
+        )
+
+
+@given(weights, st.randoms(use_true_random=False), st.sampled_from(LeaderRule))
+def test_neither_the_order_of_entities_nor_who_rests_or_weighs_nothing_changes_the_others(
+    able: dict[bytes, int], rng: "object", rule: LeaderRule
+) -> None:
+    drawn = ranks(rule, NETWORK, SEED, 5, able)
+    shuffled = list(able.items())
+    rng.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert ranks(rule, NETWORK, SEED, 5, dict(shuffled)) == drawn
+    if drawn:
+        without = ranks(rule, NETWORK, SEED, 5, able, resting={drawn[0]})
+        assert drawn[0] not in without
+        if rule is not LeaderRule.BANDS:  # whose bands are relative to the largest that does not rest
+            assert without[: len(drawn) - 1] == drawn[1:]
+
+
+def test_who_leads_is_who_has_the_weight() -> None:
+    able = dict(zip(entities(5), (1, 2, 3, 4, 10), strict=True))
+    slots = 20_000
+    led = Counter(ranks(LeaderRule.SORTITION, NETWORK, SEED, slot, able)[0] for slot in range(slots))
+    for entity, weight in able.items():
+        share = weight / 20
+        assert abs(led[entity] / slots - share) < 5 * math.sqrt(share * (1 - share) / slots)
+
+
+def test_splitting_work_among_identities_changes_no_share_of_the_draw() -> None:
+    honest = dict.fromkeys(entities(8), 100)
+    split = {b"\xff" + number.to_bytes(31, "big"): 10 for number in range(10)}
+    slots = 20_000
+    led = Counter(ranks(LeaderRule.SORTITION, NETWORK, SEED, slot, honest | split)[0] in split for slot in range(slots))
+    assert abs(led[True] / slots - 1 / 9) < 5 * math.sqrt(8 / 81 / slots)
+
+
+def test_rank_takes_the_most_work_and_bands_draw_among_those_nearly_alike() -> None:
+    able = dict(zip(entities(20), range(1_000, 1_020), strict=True))
+    assert ranks(LeaderRule.RANK, NETWORK, SEED, 1, able) == tuple(reversed(entities(20)[-RANKS:]))
+    first = {ranks(LeaderRule.BANDS, NETWORK, SEED, slot, able)[0] for slot in range(400)}
+    assert first == {*entities(20)}
+
+
+@given(st.lists(st.integers(0, 1 << 50), max_size=30), st.integers(0, 64))
+def test_a_cooldown_lets_an_eighth_of_the_weight_rest_at_most(shares: list[int], slots: int) -> None:
+    able = dict(zip(entities(len(shares)), shares, strict=True))
+    resting = cooldown(able, slots)
+    assert 0 <= resting <= slots
+    assert 8 * resting * max(shares, default=0) <= sum(shares)

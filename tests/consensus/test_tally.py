@@ -1,0 +1,111 @@
+"""Credits, the window and the weights: the laws that keep identities without work worthless."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensus.params import PPM
+from consensus.tally import (
+    LIVE_MIN_PPM,
+    Credit,
+    HourCredits,
+    Tally,
+    Work,
+    advance,
+    by_entity,
+    credit,
+    live_ppm,
+    median,
+    quorum,
+    recompute,
+    weights,
+)
+
+CAP = 4_000_000
+A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
+
+works = st.builds(Work, st.integers(0, 2 * CAP), st.integers(0, 2 * CAP), st.integers(0, 1_000))
+credits_ = st.one_of(st.builds(Credit, st.integers(1, CAP), st.just(0)), st.just(Credit(0, 1)))
+hours = st.lists(st.dictionaries(st.sampled_from([A, B, C]), credits_), max_size=12)
+
+
+def test_five_of_nine_witnesses_make_a_median_and_four_none() -> None:
+    said = [Work(10, 1, 1_000), Work(20, 2, 900), Work(30, 3, 800), Work(40, 4, 700), Work(1 << 60, 1 << 60, 0)]
+    assert median(said, 9) == Work(30, 3, 800)
+    assert median(said[:4], 9) is None
+    assert median([], 0) is None
+    assert [quorum(count) for count in (1, 2, 3, 4, 8, 9)] == [1, 2, 2, 3, 5, 5]
+
+
+@given(st.lists(works, min_size=5, max_size=9), st.data())
+def test_a_minority_of_witnesses_moves_no_median_beyond_what_others_said(said: list[Work], data: st.DataObject) -> None:
+    liars = (len(said) - 1) // 2
+    lied = [*data.draw(st.lists(works, min_size=liars, max_size=liars)), *said[liars:]]
+    found = median(lied, len(lied))
+    assert found is not None
+    for place in range(3):
+        honest = [one[place] for one in said[liars:]]
+        assert min(honest) <= found[place] <= max(honest)
+
+
+@given(works, st.integers(0, 1_000))
+def test_a_credit_is_bounded_and_more_of_anything_is_never_worth_less(work: Work, votes: int) -> None:
+    made = credit(work, votes, CAP)
+    assert 0 <= made.work <= CAP
+    assert made.floors == (made.work == 0)
+    for more in (
+        work._replace(storage=work.storage + 1),
+        work._replace(relay=work.relay + 1),
+        work._replace(uptime=min(1_000, work.uptime + 1)),
+    ):
+        assert credit(more, votes, CAP).work >= made.work
+    assert credit(work, 0, CAP) == credit(work._replace(uptime=0), votes, CAP) == Credit(0, 1)
+
+
+def test_relay_counts_up_to_a_fourth_of_what_is_stored_and_halves_multiply() -> None:
+    assert credit(Work(1_000, 10_000, 1_000), 1_000, CAP) == Credit(1_250, 0)
+    assert credit(Work(0, 10_000, 1_000), 1_000, CAP) == Credit(0, 1)
+    assert credit(Work(1_000, 0, 500), 500, CAP) == Credit(250, 0)
+    assert credit(Work(CAP, CAP, 1_000), 1_000, CAP) == Credit(CAP, 0)
+
+
+def test_the_nodes_of_an_entity_are_added_up() -> None:
+    made = by_entity(7, [(B, Credit(5, 0)), (A, Credit(0, 1)), (B, Credit(6, 0))])
+    assert made == HourCredits(7, ((A, Credit(0, 1)), (B, Credit(11, 0))))
+
+
+@given(hours, st.integers(1, 6))
+def test_the_window_moved_hour_by_hour_is_the_window_summed_afresh(
+    plan: list[dict[bytes, Credit]], window_hours: int
+) -> None:
+    tally, settled = Tally(), []
+    for hour, entries in enumerate(plan):
+        settled.append(by_entity(hour, entries.items()))
+        tally = advance(tally, settled[-1], window_hours)
+        assert tally == recompute(settled[-window_hours:])
+
+
+def test_the_first_miss_is_free_and_a_score_never_falls_to_nothing() -> None:
+    assert [live_ppm(misses) for misses in (0, 1, 2, 3)] == [PPM, PPM, 950_000, 900_000]
+    assert live_ppm(1_000) == LIVE_MIN_PPM
+
+
+def test_while_nobody_has_worked_all_are_alike() -> None:
+    assert weights({}, {A: PPM, B: 500_000}) == {A: PPM, B: 500_000}
+    assert weights({A: Credit(0, 1)}, {A: PPM, B: PPM}) == {A: PPM, B: PPM}
+
+
+@given(
+    st.dictionaries(
+        st.binary(min_size=1, max_size=2), st.builds(Credit, st.integers(0, CAP), st.integers(0, 720)), max_size=60
+    )
+)
+def test_identities_without_work_weigh_a_twentieth_together_at_most(sums: dict[bytes, Credit]) -> None:
+    made = weights(sums, dict.fromkeys(sums, PPM))
+    work = sum(one.work for one in sums.values())
+    if work:
+        assert sum(made.values()) - work * PPM <= sum(made.values()) // 20 + 1
+        assert all(made[entity] >= one.work * PPM for entity, one in sums.items())
+
+
+def test_who_is_not_registered_has_no_weight_and_a_bad_score_costs_its_part() -> None:
+    assert weights({A: Credit(100, 0), B: Credit(100, 0)}, {A: 900_000}) == {A: 90_000_000}
