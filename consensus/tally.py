@@ -1,6 +1,6 @@
 """From witnessed work to the weight in the draw: credits of a node and HOUR, their sum over a window, misses.
 
-    HourReport ── medians ──→ Work ── `credit` ──→ Credit ── by entity, `advance` ──→ Tally ── × liveScore ──→ weights
+    HourReport ── medians ──→ Work ── `credit` ──→ Credit ── `advance` ──→ Tally ── of_entities, × liveScore ──→ weights
 
 Uptime and votes multiply and never add: added, twenty identities on one machine would earn ten times its work. Who did
 nothing but be there has a floor of 1, and all floors together are a twentieth of the weight, so that identities without
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median_low
 from typing import Final, NamedTuple
 
+from consensus.ids import NodeId
 from consensus.params import PER_MILLE, PPM
 
 RELAY_SHARE: Final = 4
@@ -41,18 +42,25 @@ class Credit(NamedTuple):
 
     work: int
     floors: int
+    hours: int = 0
+    """HOURs with a report."""
+    uptime: int = 0
+    """The sum of their uptimes, in thousandths."""
 
 
 class HourCredits(NamedTuple):
-    """All entities' credits of one settled HOUR."""
+    """All nodes' credits of one settled HOUR, or all entities'."""
 
     hour: int
     entries: tuple[tuple[bytes, Credit], ...]
-    """Sorted by entity."""
+    """Sorted by name."""
+
+
+_NOTHING: Final = Credit(0, 0)
 
 
 class Tally(NamedTuple):
-    """The window: its HOURs, oldest first, and the sum of each entity. Never changed; `advance` makes the next one."""
+    """The window: its HOURs, oldest first, and the sum of each name. Never changed; `advance` makes the next one."""
 
     hours: tuple[HourCredits, ...] = ()
     sums: Mapping[bytes, Credit] = {}
@@ -77,50 +85,65 @@ def credit(work: Work, votes: int, cap_mb: int) -> Credit:
     """
     mb = min(cap_mb, work.storage + min(work.relay, work.storage // RELAY_SHARE))
     counted = mb * work.uptime * votes // PER_MILLE**2
-    return Credit(counted, 0) if counted else Credit(0, 1)
+    return Credit(counted, 0 if counted else 1, 1, work.uptime)
 
 
-def by_entity(hour: int, earned: Iterable[tuple[bytes, Credit]]) -> HourCredits:
-    """The credits of nodes, added up for the entity that each works for; in any order."""
+def settled(hour: int, earned: Iterable[tuple[bytes, Credit]]) -> HourCredits:
+    """The credits of one HOUR, added up for each name, in any order."""
     sums: dict[bytes, Credit] = {}
-    for entity, one in earned:
-        before = sums.get(entity)
-        sums[entity] = one if before is None else Credit(before.work + one.work, before.floors + one.floors)
+    for name, one in earned:
+        _add(sums, name, one, 1)
     return HourCredits(hour, tuple(sorted(sums.items())))
 
 
-def advance(tally: Tally, settled: HourCredits, window_hours: int) -> Tally:
+def advance(tally: Tally, latest: HourCredits, window_hours: int) -> Tally:
     """The tally after one more HOUR is settled; what is older than the window goes. Costs a copy of the sums."""
-    hours = (*tally.hours, settled)
+    hours = (*tally.hours, latest)
     sums = dict(tally.sums)
-    for entity, one in settled.entries:
-        _add(sums, entity, one.work, one.floors)
-    while hours[0].hour <= settled.hour - window_hours:
-        for entity, one in hours[0].entries:
-            _add(sums, entity, -one.work, -one.floors)
+    for name, one in latest.entries:
+        _add(sums, name, one, 1)
+    while hours[0].hour <= latest.hour - window_hours:
+        for name, one in hours[0].entries:
+            _add(sums, name, one, -1)
         hours = hours[1:]
     return Tally(hours, sums)
 
 
 def recompute(hours: Iterable[HourCredits]) -> Tally:
-    """The tally of a window from its HOURs alone, as a node makes it that begins at a checkpoint; 10,000 × 168 in a second."""
+    """The tally of a window from its HOURs alone, as a node makes it that begins at a checkpoint; 10,000 × 168 in seconds."""
     kept = tuple(hours)
-    work: dict[bytes, int] = {}
-    floors: dict[bytes, int] = {}
+    sums: dict[bytes, list[int]] = {}
     for hour in kept:
-        for entity, (mb, floor) in hour.entries:
-            work[entity] = work.get(entity, 0) + mb
-            floors[entity] = floors.get(entity, 0) + floor
-    return Tally(kept, {entity: Credit(mb, floors[entity]) for entity, mb in work.items()})
+        for name, (work, floors, reported, uptime) in hour.entries:
+            sofar = sums.get(name)
+            if sofar is None:
+                sums[name] = [work, floors, reported, uptime]
+            else:
+                sofar[0] += work
+                sofar[1] += floors
+                sofar[2] += reported
+                sofar[3] += uptime
+    return Tally(kept, {name: Credit(*numbers) for name, numbers in sums.items()})
 
 
-def _add(sums: dict[bytes, Credit], entity: bytes, work: int, floors: int) -> None:
-    before = sums.get(entity)
-    after = Credit(work, floors) if before is None else Credit(before.work + work, before.floors + floors)
-    if after == (0, 0):
-        del sums[entity]
+def _add(sums: dict[bytes, Credit], name: bytes, one: Credit, sign: int) -> None:
+    work, floors, hours, uptime = sums.get(name, _NOTHING)
+    after = Credit(
+        work + sign * one.work, floors + sign * one.floors, hours + sign * one.hours, uptime + sign * one.uptime
+    )
+    if after == _NOTHING:
+        sums.pop(name, None)
     else:
-        sums[entity] = after
+        sums[name] = after
+
+
+def of_entities(sums: Mapping[bytes, Credit], entity_of: Mapping[NodeId, bytes]) -> dict[bytes, Credit]:
+    """The sums of entities from those of their nodes; a node that is in no entity counts for none (CONSENSUS §10)."""
+    made: dict[bytes, Credit] = {}
+    for node, entity in entity_of.items():
+        if node in sums:
+            _add(made, entity, sums[node], 1)
+    return made
 
 
 def live_ppm(misses: int) -> int:

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.ids import NodeId
 from consensus.params import PPM
 from consensus.tally import (
     LIVE_MIN_PPM,
@@ -11,12 +12,13 @@ from consensus.tally import (
     Tally,
     Work,
     advance,
-    by_entity,
     credit,
     live_ppm,
     median,
+    of_entities,
     quorum,
     recompute,
+    settled,
     weights,
 )
 
@@ -24,7 +26,7 @@ CAP = 4_000_000
 A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
 
 works = st.builds(Work, st.integers(0, 2 * CAP), st.integers(0, 2 * CAP), st.integers(0, 1_000))
-credits_ = st.one_of(st.builds(Credit, st.integers(1, CAP), st.just(0)), st.just(Credit(0, 1)))
+credits_ = st.builds(credit, works, st.integers(0, 1_000), st.just(CAP))
 hours = st.lists(st.dictionaries(st.sampled_from([A, B, C]), credits_), max_size=12)
 
 
@@ -58,18 +60,21 @@ def test_a_credit_is_bounded_and_more_of_anything_is_never_worth_less(work: Work
         work._replace(uptime=min(1_000, work.uptime + 1)),
     ):
         assert credit(more, votes, CAP).work >= made.work
-    assert credit(work, 0, CAP) == credit(work._replace(uptime=0), votes, CAP) == Credit(0, 1)
+    assert credit(work, 0, CAP) == Credit(0, 1, 1, work.uptime)
+    assert credit(work._replace(uptime=0), votes, CAP) == Credit(0, 1, 1, 0)
 
 
 def test_relay_counts_up_to_a_fourth_of_what_is_stored_and_halves_multiply() -> None:
-    assert credit(Work(1_000, 10_000, 1_000), 1_000, CAP) == Credit(1_250, 0)
-    assert credit(Work(0, 10_000, 1_000), 1_000, CAP) == Credit(0, 1)
-    assert credit(Work(1_000, 0, 500), 500, CAP) == Credit(250, 0)
-    assert credit(Work(CAP, CAP, 1_000), 1_000, CAP) == Credit(CAP, 0)
+    assert credit(Work(1_000, 10_000, 1_000), 1_000, CAP) == Credit(1_250, 0, 1, 1_000)
+    assert credit(Work(0, 10_000, 1_000), 1_000, CAP) == Credit(0, 1, 1, 1_000)
+    assert credit(Work(1_000, 0, 500), 500, CAP) == Credit(250, 0, 1, 500)
+    assert credit(Work(CAP, CAP, 1_000), 1_000, CAP) == Credit(CAP, 0, 1, 1_000)
 
 
-def test_the_nodes_of_an_entity_are_added_up() -> None:
-    made = by_entity(7, [(B, Credit(5, 0)), (A, Credit(0, 1)), (B, Credit(6, 0))])
+def test_the_nodes_of_an_entity_are_added_up_and_those_of_none_are_not() -> None:
+    sums = {A: Credit(5, 1, 2, 3), B: Credit(7, 0, 1, 1), C: Credit(9, 0)}
+    assert of_entities(sums, {NodeId(A): C, NodeId(B): C, NodeId(b"d" * 32): A}) == {C: Credit(12, 1, 3, 4)}
+    made = settled(7, [(B, Credit(5, 0)), (A, Credit(0, 1)), (B, Credit(6, 0))])
     assert made == HourCredits(7, ((A, Credit(0, 1)), (B, Credit(11, 0))))
 
 
@@ -77,11 +82,11 @@ def test_the_nodes_of_an_entity_are_added_up() -> None:
 def test_the_window_moved_hour_by_hour_is_the_window_summed_afresh(
     plan: list[dict[bytes, Credit]], window_hours: int
 ) -> None:
-    tally, settled = Tally(), []
+    tally, made = Tally(), []
     for hour, entries in enumerate(plan):
-        settled.append(by_entity(hour, entries.items()))
-        tally = advance(tally, settled[-1], window_hours)
-        assert tally == recompute(settled[-window_hours:])
+        made.append(settled(hour, entries.items()))
+        tally = advance(tally, made[-1], window_hours)
+        assert tally == recompute(made[-window_hours:])
 
 
 def test_the_first_miss_is_free_and_a_score_never_falls_to_nothing() -> None:
