@@ -18,6 +18,9 @@ WITNESSES: Final = 9
 UNCLE_SLOTS: Final = 8
 """In slots: within so many a header of a passed-over rank saves it from a miss (§6)."""
 
+HELD_SLOTS: Final = 10
+"""In slots: a block that leaves out a report which a voter has held for longer, and had room, gets no vote of its (§4)."""
+
 EARLY_MS: Final = 2_000
 """In ms: a block that is earlier waits (§6)."""
 
@@ -64,7 +67,8 @@ class Params:
     slot_ms: Annotated[int, Allowed("ms", 1_000, 3_600_000, "§1")]
     hour_slots: Annotated[int, Allowed("slots", 3, 3_600, "§1")]
     """Slots in an HOUR."""
-    era_hours: Annotated[int, Allowed("HOURs", 1, 10_000, "§1")]
+    era_hours: Annotated[int, Allowed("HOURs", 3, 10_000, "§1")]
+    """Three at the least: who registers in its first HOUR is in the state that the next ERA begins from."""
     month_hours: Annotated[int, Allowed("HOURs", 1, 100_000, "§1")]
     rank_ms: Annotated[int, Allowed("ms", 100, 10_000, "§1")]
     """T: rank r may propose from r·T into the slot."""

@@ -22,8 +22,8 @@ RELAY_SHARE: Final = 4
 FLOORS_SHARE: Final = 20
 """All floors together are at most a twentieth of the total."""
 
-MISS_PPM: Final = 50_000
-"""What a missed slot takes from the liveScore, the first one of the window nothing."""
+LED_PRIOR: Final = 19
+"""Slots that everybody is taken to have led before the window, for its liveScore."""
 
 LIVE_MIN_PPM: Final = 100_000
 """A liveScore never falls below a tenth: who comes back is drawn again, and can show that it is there."""
@@ -72,10 +72,15 @@ def quorum(witnesses: int) -> int:
 
 
 def median(reported: Sequence[Work], witnesses: int) -> Work | None:
-    """The median of each number among those that reported, the lower of two; None when too few did."""
+    """The median of each number, the lower of two, a witness that is missing counting as one that saw nothing.
+
+    None when too few reported. A node puts its report together itself: were the missing left out of the count, three
+    friends of nine would do to carry it, since it may leave out whom it likes.
+    """
     if len(reported) < quorum(witnesses):
         return None
-    return Work(*(median_low(numbers) for numbers in zip(*reported, strict=True)))
+    all_of_them = [*reported, *[Work(0, 0, 0)] * (witnesses - len(reported))]
+    return Work(*(median_low(numbers) for numbers in zip(*all_of_them, strict=True)))
 
 
 def credit(work: Work, votes: int, cap_mb: int) -> Credit:
@@ -146,9 +151,14 @@ def of_entities(sums: Mapping[bytes, Credit], entity_of: Mapping[NodeId, bytes])
     return made
 
 
-def live_ppm(misses: int) -> int:
-    """The liveScore after so many missed slots in the window: 1 for none and one, a twentieth less for each further."""
-    return max(LIVE_MIN_PPM, PPM - MISS_PPM * max(0, misses - 1))
+def live_ppm(led: int, misses: int) -> int:
+    """The liveScore of who led so many slots in the window and missed so many: 1 for no miss and one, then the part it led.
+
+    (19 + led) ÷ (19 + led + misses − 1), so the second miss of a newcomer costs a twentieth. A part and not a number: who
+    leads often misses often, and counted in numbers the same work led four times as often once it was split.
+    """
+    kept = LED_PRIOR + led
+    return max(LIVE_MIN_PPM, PPM * kept // (kept + max(0, misses - 1)))
 
 
 def weights(sums: Mapping[bytes, Credit], live: Mapping[bytes, int]) -> dict[bytes, int]:

@@ -30,7 +30,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "trio": ("pipeline/", "node/"),
     "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
-    "nacl": ("consensus/signing.py", "node/wallet/", "node/tor/onion.py"),
+    "nacl": ("consensus/signing.py", "consensus/admission.py", "consensus/vrf.py", "node/wallet/", "node/tor/onion.py"),
     "cryptography": ("pipeline/seal.py", "pipeline/replica.py", "node/wallet/", "node/libp2p/handshake.py"),
     "zstandard": ("pipeline/chunk.py", "pipeline/seal.py"),
     "Xlib": ("pipeline/audit.py", "pipeline/testcard.py"),

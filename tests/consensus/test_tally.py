@@ -32,7 +32,8 @@ hours = st.lists(st.dictionaries(st.sampled_from([A, B, C]), credits_), max_size
 
 def test_five_of_nine_witnesses_make_a_median_and_four_none() -> None:
     said = [Work(10, 1, 1_000), Work(20, 2, 900), Work(30, 3, 800), Work(40, 4, 700), Work(1 << 60, 1 << 60, 0)]
-    assert median(said, 9) == Work(30, 3, 800)
+    assert median(said, 5) == Work(30, 3, 800)
+    assert median(said, 9) == Work(10, 1, 0)  # four are missing, and saw nothing
     assert median(said[:4], 9) is None
     assert median([], 0) is None
     assert [quorum(count) for count in (1, 2, 3, 4, 8, 9)] == [1, 2, 2, 3, 5, 5]
@@ -90,8 +91,16 @@ def test_the_window_moved_hour_by_hour_is_the_window_summed_afresh(
 
 
 def test_the_first_miss_is_free_and_a_score_never_falls_to_nothing() -> None:
-    assert [live_ppm(misses) for misses in (0, 1, 2, 3)] == [PPM, PPM, 950_000, 900_000]
-    assert live_ppm(1_000) == LIVE_MIN_PPM
+    assert [live_ppm(0, misses) for misses in (0, 1, 2)] == [PPM, PPM, 950_000]
+    assert live_ppm(0, 1_000) == LIVE_MIN_PPM
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_a_score_is_the_part_of_the_slots_that_were_led(led: int, misses: int) -> None:
+    assert LIVE_MIN_PPM <= live_ppm(led, misses) <= PPM
+    assert live_ppm(led + 1, misses) >= live_ppm(led, misses) >= live_ppm(led, misses + 1)
+    if led + misses > 1_000 and misses < led:
+        assert abs(live_ppm(led, misses) - PPM * led // (led + misses)) < 20_000
 
 
 def test_while_nobody_has_worked_all_are_alike() -> None:

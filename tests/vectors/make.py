@@ -51,6 +51,7 @@ from pipeline.manifest import (
 from pipeline.seal import SessionKeys, seal_into
 from pipeline.sealed import OVERHEAD
 from pipeline.stream import Stream
+from tests.vectors.agreed import consensus_v1
 from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
@@ -295,6 +296,7 @@ def network_v1() -> dict[str, Any]:
 
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
+    "consensus_v1": consensus_v1,
     "hkdf": hkdf_blake2b,
     "index_v1": index_v1,
     "journal_v1": journal_v1,

@@ -1,0 +1,67 @@
+"""What follows from a block alone, worked out once: its state at a later slot, who leads then, the state after another block.
+
+A simulation keeps conclusions for all its nodes. A node keeps them for a slot, and no more than some: what peers send makes
+new ones. Invalid blocks are a conclusion, too; the block itself is not kept with it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from consensus.block import Block
+from consensus.ids import Digest
+from consensus.inclusion import Invalid, Rules
+from consensus.state import State, at_slot, leaders
+from consensus.transition import extend
+
+Deduced = TypeVar("Deduced")
+
+CONCLUSIONS_MAX: Final = 256
+
+
+class Conclusions:
+    """Of one node, or of all nodes of a simulation where `rules.shared` is given."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._known: dict[Any, Any] = {} if rules.shared is None else rules.shared
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def at(self, state: State, slot: int) -> State:
+        """The state at the beginning of a slot. The slots of an HOUR share the way to it."""
+        law = self._rules.law
+        first = slot - slot % law.params.hour_slots
+        if state.slot + 1 < first:
+            state = self._deduce(("at", state.id, first), partial(at_slot, law, state, first))
+        return self._deduce(("at", state.id, slot), partial(at_slot, law, state, slot))
+
+    def leaders(self, state: State, slot: int) -> tuple[bytes, ...]:
+        """Who may publish a slot; state is that at its beginning."""
+        return self._deduce(("leaders", state.id, slot), partial(leaders, self._rules.law, state, slot))
+
+    def after(self, parent: State, block: Block, name: Digest) -> State | Invalid:
+        """The state after a block of that name, or why there is none."""
+        return self._deduce(("after", name, block.signed.signatures), partial(self._extended, parent, block))
+
+    def _extended(self, parent: State, block: Block) -> State | Invalid:
+        try:
+            return extend(self._rules, self.at(parent, block.header.slot), block)
+        except Invalid as error:
+            return Invalid(*error.args)  # without its traceback, which holds the block
+
+    def _deduce(self, key: Any, made: Callable[[], Deduced]) -> Deduced:
+        if key not in self._known:
+            found = made()
+            if len(self._known) >= CONCLUSIONS_MAX:
+                self.forget()
+            self._known[key] = found
+            return found
+        known: Deduced = self._known[key]
+        return known
+
+    def forget(self) -> None:
+        """Begin anew, unless others need them."""
+        if self._rules.shared is None:
+            self._known.clear()

@@ -1,0 +1,498 @@
+"""The consensus as one machine: what is heard becomes blocks, heads and finality; what is due is proposed and voted.
+
+    heard: block, vote, report, registration ──→ Verdict and actions          woken: slot, propose, vote
+    ExecutePayload, BuildPayload, Prove ──→ the host ──→ executed, built, proven            asked: blocks after those that a peer has
+
+No clock, no socket, no randomness. Within one step the host makes every `Keep` durable before it lets a `Spread` out. What
+is invalid changes nothing, is told once as `RecordRefused`, and costs bounded work.
+
+Source: CONSENSUS §2, §6, §7; DESIGN §3, §8.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from consensus import catchup
+from consensus.admission import SignedPool, SignedRegistration, pool_id, read_pool, read_registration
+from consensus.block import REPORTS_MAX, Block, BlockHeader, block_id, read_block
+from consensus.conclusions import Conclusions
+from consensus.encoding import Malformed
+from consensus.finality import SignedVote, Vote, read_vote, vote_signable
+from consensus.forks import Tree
+from consensus.ids import Digest, Millis, NodeId
+from consensus.inclusion import Invalid, Rules, check_pool, check_registration, check_report, era_keys
+from consensus.params import EARLY_MS, LATE_MS, SERVER_RANK
+from consensus.pools import Pools
+from consensus.reasons import BLAMED, Reason
+from consensus.records import pack, unpack
+from consensus.report import SignedReport, read_report
+from consensus.signatory import Own, Signatory
+from consensus.state import State, at_hour
+from consensus.transition import extend
+from consensus.waiting import Early, Orphans, remember
+from consensus.wishes import (
+    BuildPayload,
+    Doing,
+    ExecutePayload,
+    FetchBlocks,
+    Heard,
+    Keep,
+    NewBlock,
+    NewFinal,
+    RecordRefused,
+    Spread,
+    Told,
+    Topic,
+    Wake,
+)
+
+AHEAD_SLOTS: Final = 2
+"""A block for a slot still further ahead is not looked at."""
+WAITING_MAX: Final = 4_096
+"""Registrations that wait for a block; an eighth as many of pools."""
+REMEMBERED_MAX: Final = 256
+"""Payloads that were invalid, and peers that are asked for more."""
+SERVED: Final = 64
+"""Blocks that are held ready for who asks; older ones are read."""
+UNPAYABLE: Final = "a block whose payload is invalid"
+NOBODY: Final = Digest(b"")
+
+
+class ConsensusReplica:
+    """One node's consensus. `rows` are what it kept in its last life; `began` is when slot 0 began."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        genesis: State,
+        began: Millis,
+        own: Own | None,
+        rows: Mapping[tuple[str, tuple[str | bytes, ...]], bytes],
+    ) -> None:
+        self.rules, self.law, self.params = rules, rules.law, rules.law.params
+        self.began = began
+        self.own = own
+        self.signatory: Signatory | None = None
+        self.tree, self.pools = Tree(genesis), Pools()
+        self.latest: dict[NodeId, tuple[int, Digest]] = {}
+        self.final = genesis.final
+        self._slot = 0
+        self._hour = 0
+        self._was_pending = False
+        """Whether there was something to publish when the present slot began."""
+        self._call = 0
+        self._bytes: dict[Digest, bytes] = {}
+        self._full: set[Digest] = set()
+        """The blocks that have no room for one more report; only asked for members."""
+        self._chain: list[Digest] = [genesis.id]
+        self._orphans = Orphans()
+        self._unplaced: dict[tuple[int, NodeId], SignedVote] = {}
+        """Votes for checkpoints that are not known yet: of voters, one an HOUR."""
+        self._early = Early()
+        self._unpayable: dict[Digest, None] = {}
+        """Blocks whose payload was invalid."""
+        self._doubles: set[bytes] = set()
+        """Voters that are known to have broken a rule: they count no more in the fork choice."""
+        self._executing: dict[int, tuple[Block, bytes, State, bool]] = {}
+        self._building: dict[int, tuple[State, int, int]] = {}
+        self._views: dict[tuple[Digest, int], State] = {}
+        self._rows = rows
+        self._known = Conclusions(rules)
+        self._head: State | None = None
+        self._catching: dict[NodeId, Digest] = {}
+        """Whom to ask for more when a block has joined."""
+
+    # ------------------------------------------------------------------ time
+
+    def start_of(self, slot: int) -> Millis:
+        """When a slot begins."""
+        return Millis(self.began + slot * self.params.slot_ms)
+
+    def slot_at(self, now: Millis) -> int:
+        """The slot of a moment; 0 before the first."""
+        return max(0, (now - self.began) // self.params.slot_ms)
+
+    def start(self, now: Millis) -> list[Doing]:
+        """Take in what was kept, then wait for the next slot; called once, before anything else."""
+        self._slot = self.slot_at(now)
+        if self.own is not None:
+            journals = {key: row for key, row in self._rows.items() if key[0] == "journal"}
+            self.signatory = Signatory(self.law, self.own, journals, self._slot)
+        kept = [(read_block(data), data) for (table, _), data in self._rows.items() if table == "blocks"]
+        for block, data in sorted(kept, key=lambda one: one[0].header.slot):
+            self._follow(block.header.slot)
+            parent = self.tree.state(block.header.parent)
+            if parent is not None:
+                self._join(block, data, extend(self.rules, parent, block), is_late=False)
+        self._follow(self._slot)
+        self._rows = {}
+        return [Wake(("slot", self._slot + 1), self.start_of(self._slot + 1))]
+
+    def wake(self, now: Millis, key: tuple[str | int, ...]) -> list[Doing]:
+        """What is due at the time that a `Wake` named."""
+        match key:
+            case ("slot", int(slot)):
+                return self._on_slot(now, slot)
+            case ("propose", int(slot), int(rank)):
+                return self._on_propose(slot, rank)
+            case ("vote", int(slot)):
+                return self._on_vote(slot)
+            case _:
+                return self._on_early(now)
+
+    def _on_slot(self, now: Millis, slot: int) -> list[Doing]:
+        """A slot begins: an HOUR may, too; find out what is ours to do in it."""
+        self._slot = max(slot, self.slot_at(now))
+        following = self._slot + 1
+        out: list[Doing] = [Wake(("slot", following), self.start_of(following))]
+        if self._slot != slot:
+            return out  # the machine was asleep: what was due is past
+        out += self._follow(slot)
+        head = self.head()
+        state = self._known.at(head, slot)
+        self.pools.forget(state, slot)
+        if self.signatory is not None:
+            drawn = self.leaders(state, slot)
+            waits = self.signatory.own.node in drawn[1:]
+            self._was_pending = waits and self.pools.body(self.rules, state, slot, b"").is_busy
+            out += self.signatory.due(state, slot, drawn, self.start_of(slot))
+        return out + self._register(state)
+
+    # ------------------------------------------------------------------ our own part
+
+    def head(self) -> State:
+        """The block to build on, as its state."""
+        if self._head is None:
+            expelled = {*self.tree.parent(self.tree.root).checkpoint.expelled, *self._doubles}
+            self._head = self.tree.head({voter: block for voter, (_, block) in self.latest.items()}, expelled)
+        return self._head
+
+    def leaders(self, state: State, slot: int) -> tuple[bytes, ...]:
+        """Who may publish a slot, rank 0 first; state is that at its beginning."""
+        return self._known.leaders(state, slot)
+
+    def _on_propose(self, slot: int, rank: int) -> list[Doing]:
+        """Our rank's time: ask for a payload, if nothing valid was seen and it is our turn on this branch."""
+        head = self.head()
+        if self.signatory is None or head.slot >= slot or slot != self._slot:
+            return []
+        state = self._known.at(head, slot)
+        if 0 < rank < SERVER_RANK and not self._was_pending:
+            return []  # what came since is the next slot's: the ranks before us saw nothing to publish, and missed nothing
+        if rank < SERVER_RANK and self.leaders(state, slot)[rank : rank + 1] != (self.signatory.own.node,):
+            return []
+        self._call += 1
+        self._building[self._call] = state, slot, rank
+        return [BuildPayload(self._call, head.id, slot, state.seed)]
+
+    def built(self, now: Millis, call: int, name: Digest, payload: bytes) -> list[Doing]:
+        """The execution layer made a payload: sign the header, keep the journal, spread the block."""
+        state, slot, rank = self._building.pop(call)
+        if self.signatory is None or self.head().id != state.id or slot != self._slot:
+            return []  # it came too late, or another block came first
+        block, out = self.signatory.propose(self.rules, self.pools, state, slot, rank, name, payload)
+        if block is None:
+            return out
+        data = pack(block)
+        return [*out, *self._take(now, block, data, None)[1], Spread(Topic.BLOCKS, data)]
+
+    def _on_vote(self, slot: int) -> list[Doing]:
+        """Our vote of this HOUR, once."""
+        if self.signatory is None or slot != self._slot:
+            return []
+        head = self.head()
+        if head.id not in self._full and self.pools.leaves_out(self.rules, head):
+            head = self.tree.parent(head.id)
+        vote, out = self.signatory.vote(self._known.at(head, slot), head.id)
+        return out if vote is None else [*out, *self._on_vote_heard(vote)[1], Spread(Topic.VOTES, pack(vote))]
+
+    def _register(self, state: State) -> list[Doing]:
+        """Register for the next ERA when it is time; on a network without admission work at once."""
+        if self.signatory is None:
+            return []
+        self._call += 1
+        wanted = self.signatory.register(state, self._slot, self._call)
+        return self.proven(self._call, bytes(16)) if wanted and state.checkpoint.difficulty <= 1 else wanted
+
+    def proven(self, call: int, nonce: bytes) -> list[Doing]:
+        """The proof of work of a `Prove` is there: spread the registration. A call that was overtaken is nothing."""
+        signed = None if self.signatory is None else self.signatory.proven(call, nonce)
+        if signed is None:
+            return []
+        self.pools.add_registration(signed)
+        return [Spread(Topic.ADMISSIONS, pack(signed))]
+
+    def submit(self, signed: SignedReport) -> list[Doing]:
+        """A report of our own: keep it for a block, and spread it."""
+        self.pools.add_report(signed, self._slot)
+        return [Spread(Topic.BEACONS, pack(signed))]
+
+    @property
+    def is_doubled(self) -> bool:
+        """Whether another program signs with this node's key, so that this one signs nothing any more."""
+        return self.signatory is not None and self.signatory.is_doubled
+
+    # ------------------------------------------------------------------ what is heard
+
+    def hear(self, now: Millis, topic: Topic, data: bytes, peer: NodeId) -> tuple[Heard, list[Doing]]:
+        """Judge a record from a peer, and what follows from it."""
+        try:
+            if topic is Topic.BLOCKS:
+                return self._take(now, read_block(data), data, peer)
+            if topic is Topic.VOTES:
+                return self._on_vote_heard(read_vote(data))
+            if topic is Topic.BEACONS:
+                return self._on_report(read_report(data))
+            if topic is Topic.POOLS:
+                return self._on_pool(read_pool(data))
+            return self._on_registration(read_registration(data))
+        except Malformed as error:
+            return self._refuse(topic, str(error))
+
+    def _refuse(self, topic: Topic, reason: str) -> tuple[Heard, list[Doing]]:
+        return Heard.REJECT, [Told(RecordRefused(topic, reason))]
+
+    def next(self) -> tuple[State, int]:
+        """The state for the next block that could be made, and its slot."""
+        head = self.head()
+        slot = max(self._slot, head.slot + 1)
+        return self._known.at(head, slot), slot
+
+    def _on_report(self, signed: SignedReport) -> tuple[Heard, list[Doing]]:
+        if (signed.report.hour, signed.report.node) in self.pools.reports:
+            return Heard.IGNORE, []
+        found = check_report(self.rules, *self.next(), signed)
+        if isinstance(found, Reason):
+            return self._judged(Topic.BEACONS, found)
+        self.pools.add_report(signed, self._slot)
+        return Heard.ACCEPT, []
+
+    def _judged(self, topic: Topic, reason: Reason) -> tuple[Heard, list[Doing]]:
+        """Refuse what no branch can make right; what depends on the branch or on time is only not passed on."""
+        return self._refuse(topic, reason) if reason in BLAMED else (Heard.IGNORE, [])
+
+    def _on_registration(self, signed: SignedRegistration) -> tuple[Heard, list[Doing]]:
+        one = signed.registration
+        if (one.era, one.node) in self.pools.registrations or len(self.pools.registrations) >= WAITING_MAX:
+            return Heard.IGNORE, []
+        reason = check_registration(self.rules, self.next()[0], signed)
+        if reason is not None:
+            return self._judged(Topic.ADMISSIONS, reason)
+        self.pools.add_registration(signed)
+        return Heard.ACCEPT, []
+
+    def _on_pool(self, signed: SignedPool) -> tuple[Heard, list[Doing]]:
+        name = pool_id(signed.pool, self.law.network)
+        if (signed.pool.era, name) in self.pools.pools or len(self.pools.pools) >= WAITING_MAX // 8:
+            return Heard.IGNORE, []
+        reason = check_pool(self.rules, self.next()[0], signed)
+        if reason is not None:
+            return self._judged(Topic.POOLS, reason)
+        self.pools.add_pool(signed, name)
+        return Heard.ACCEPT, []
+
+    # ------------------------------------------------------------------ votes
+
+    def _view(self, vote: Vote, *, is_signed: bool) -> State | None:
+        """The state at the beginning of a vote's HOUR on top of its target; None while that is not known.
+
+        For an unsigned vote it is not worked out, unless it is where we are ourselves.
+        """
+        key = vote.target, vote.target_hour
+        if key not in self._views:
+            state, start = self.tree.state(vote.target), vote.target_hour * self.params.hour_slots
+            ours = at_hour(self.next()[0], vote.target_hour)
+            if state is None or state.slot >= start or not (is_signed or (ours and ours.block == vote.target)):
+                return None
+            self._views[key] = self._known.at(state, start)
+        return self._views[key]
+
+    def _on_vote_heard(self, signed: SignedVote) -> tuple[Heard, list[Doing]]:
+        vote, hour = signed.vote, self._slot // self.params.hour_slots
+        key = vote.target_hour, vote.voter
+        if not hour - 2 <= vote.target_hour <= hour + 1 or vote.voter in self._doubles:
+            return Heard.IGNORE, []
+        if self.pools.votes.get(key) == signed and (key not in self._unplaced or vote.target not in self.tree):
+            return Heard.IGNORE, []
+        message = vote_signable(vote, self.law.network)
+        known = era_keys(self.next()[0], vote.voter)
+        public = next((one for one in known if self.rules.verify(one, signed.signature, message)), None)
+        view = self._view(vote, is_signed=public is not None)
+        if view is not None:
+            theirs = view.checkpoint.key_of.get(vote.voter)
+            if theirs is None or vote.voter in view.checkpoint.expelled:
+                return self._refuse(Topic.VOTES, Reason.NO_VOTER)
+            if theirs != public and not self.rules.verify(theirs, signed.signature, message):
+                return self._refuse(Topic.VOTES, Reason.VOTE_UNSIGNED)
+            public = theirs
+        elif public is None or vote.target in self.tree:
+            return Heard.IGNORE, []
+        else:
+            self._unplaced.setdefault(key, signed)
+        self._count(signed, is_placed=view is not None)
+        return Heard.ACCEPT, [] if self.signatory is None else self.signatory.heard_vote(public, signed)
+
+    def _count(self, signed: SignedVote, *, is_placed: bool = True) -> None:
+        """A vote whose signature is good, for the pools and the fork choice: there it counts when its target is known."""
+        vote = signed.vote
+        self.pools.add_vote(signed)
+        if vote.voter in self.pools.double_votes:
+            self._doubles.add(vote.voter)
+            self._head = None
+        elif is_placed and vote.target_hour > self.latest.get(vote.voter, (-1, b""))[0]:
+            self.latest[vote.voter] = vote.target_hour, vote.head
+            self._head = None
+
+    # ------------------------------------------------------------------ blocks
+
+    def _take(self, now: Millis, block: Block, data: bytes, peer: NodeId | None) -> tuple[Heard, list[Doing]]:
+        """A block from a peer, or from ourselves."""
+        header = block.header
+        name = block_id(header, self.law.network)
+        if name in self.tree or data in self._orphans or name in self._judging():
+            return Heard.IGNORE, []
+        if name in self._unpayable:
+            return self._refuse(Topic.BLOCKS, UNPAYABLE)
+        if header.slot > self.slot_at(now) + AHEAD_SLOTS or self._is_third(header, peer):
+            return Heard.IGNORE, []
+        parent = self.tree.state(header.parent)
+        if parent is None:
+            if header.slot <= self.tree.parent(self.tree.root).slot:
+                return Heard.IGNORE, []  # it is final, or never will be
+            self._orphans.add(block, data)
+            return Heard.IGNORE, [] if peer is None else [FetchBlocks(peer, self.question())]
+        state = self._known.after(parent, block, name)
+        if isinstance(state, Invalid):
+            return self._refuse(Topic.BLOCKS, str(state))
+        due = Millis(self.start_of(header.slot) + header.rank * self.params.rank_ms)
+        if due > now + EARLY_MS:
+            again = self._early.add(block, data, due)
+            return Heard.IGNORE, [] if again is None else [Wake(("early",), again)]
+        self._call += 1
+        self._executing[self._call] = block, data, state, now > due + LATE_MS
+        return Heard.ACCEPT, [ExecutePayload(self._call, block)]
+
+    def _is_third(self, header: BlockHeader, peer: NodeId | None) -> bool:
+        """Whether a peer spreads one more block for a slot, of somebody who is known to have made two; asked for, it is taken."""
+        known = self.pools.double_proposals.get(header.entity)
+        return peer is not None and known is not None and known.first.header.slot == header.slot
+
+    def _judging(self) -> set[Digest]:
+        """The blocks whose payloads are being executed."""
+        return {state.id for _, _, state, _ in self._executing.values()}
+
+    def _on_early(self, now: Millis) -> list[Doing]:
+        out: list[Doing] = []
+        for block, data in self._early.take():
+            heard, actions = self._take(now, block, data, None)
+            out += actions
+            if heard is Heard.ACCEPT:
+                out.append(Spread(Topic.BLOCKS, data))
+        return out
+
+    def executed(self, now: Millis, call: int, *, valid: bool) -> list[Doing]:
+        """The execution layer's word: a block with a valid payload joins the tree, and what waited for it follows."""
+        block, data, state, is_late = self._executing.pop(call)
+        if block.header.parent not in self.tree:
+            return []  # a final checkpoint contradicts it meanwhile
+        if not valid:
+            remember(self._unpayable, state.id, None, REMEMBERED_MAX)
+            return self._refuse(Topic.BLOCKS, UNPAYABLE)[1]
+        out = self._join(block, data, state, is_late=is_late) + self._waiting_for(now, state.id)
+        for peer in [peer for peer, name in self._catching.items() if name == state.id]:
+            del self._catching[peer]
+            out.append(FetchBlocks(peer, self.question(state.id)))
+        return out
+
+    def _join(self, block: Block, data: bytes, state: State, *, is_late: bool) -> list[Doing]:
+        """A block that keeps every rule becomes a part of the tree."""
+        header = block.header
+        self.tree.add(state, header.parent, is_late=is_late)
+        self._head = None
+        remember(self._bytes, state.id, data, SERVED)
+        if len(block.body.reports) == REPORTS_MAX:
+            self._full.add(state.id)
+        self.pools.add_header(block.signed)
+        for signed in block.body.votes:
+            self._count(signed)
+        self._doubles |= {found.first.vote.voter for found in block.body.double_votes}
+        out: list[Doing] = [
+            Keep("blocks", (state.id,), data),
+            Told(NewBlock(state.id, header.parent, header.slot, header.rank, header.entity)),
+        ]
+        return out if self.signatory is None else out + self.signatory.heard_block(state, block)
+
+    def _waiting_for(self, now: Millis, name: Digest) -> list[Doing]:
+        """Orphans and votes that waited for a block."""
+        out: list[Doing] = []
+        for block, data in self._orphans.take(name):
+            out += self._take(now, block, data, None)[1]
+        for key in [key for key, signed in self._unplaced.items() if signed.vote.target == name]:
+            out += self._on_vote_heard(self._unplaced[key])[1]
+            del self._unplaced[key]
+        return out
+
+    def _follow(self, slot: int) -> list[Doing]:
+        """At the beginning of a slot: a new HOUR may start from a new justified checkpoint; what contradicts a final one goes."""
+        hour = slot // self.params.hour_slots
+        if hour > self._hour:
+            self._hour = hour
+            self.tree.justify()
+            self._head = None
+        self._known.forget()
+        final = self.head().final
+        self._views = {key: state for key, state in self._views.items() if key[1] >= hour - 1}
+        self._unplaced = {key: one for key, one in self._unplaced.items() if key[0] >= hour - 1}
+        if final.hour <= self.final.hour:
+            return []
+        path = [state.id for state in self.tree.ancestors(final.block)]
+        self._chain += reversed(path[:-1])
+        self.final = final
+        self._head = None
+        self._orphans.forget(self.tree.parent(final.block).slot)
+        gone = [name for name in self.tree.prune(final) if name not in {*path}]
+        for name in (*gone, *path[1:]):
+            self._bytes.pop(name, None)
+            self._full.discard(name)
+        return [Told(NewFinal(final)), *(Keep("blocks", (name,), None) for name in gone)]
+
+    # ------------------------------------------------------------------ catching up
+
+    def peer_up(self, peer: NodeId) -> list[Doing]:
+        """A new peer: ask it for what we lack."""
+        return [FetchBlocks(peer, self.question())]
+
+    def question(self, *got: Digest) -> bytes:
+        """What we have: our branch, and blocks that we have just got of another."""
+        branch = (state.id for state in self.tree.ancestors(self.head().id))
+        return catchup.question((*got, *branch), self._chain)
+
+    def answer(self, asked: bytes, stored: Callable[[Digest], bytes | None]) -> bytes:
+        """The blocks of our branch that an asker lacks; `stored` reads a kept one. Raises Malformed for no question."""
+        path = [state.id for state in self.tree.ancestors(self.head().id)]
+        branch = [*self._chain[:-1], *reversed(path)]
+        return catchup.answer(asked, branch, lambda name: self._bytes.get(name) or stored(name))
+
+    def answered(self, now: Millis, peer: NodeId, answer: bytes) -> tuple[Heard, list[Doing]]:
+        """Blocks that a peer sent: taken in one after the other; while there is news it is asked for more."""
+        try:
+            read = [(read_block(data), data) for data in unpack(catchup.BlockAnswer, answer).blocks]
+        except Malformed as error:
+            return self._refuse(Topic.BLOCKS, str(error))
+        out: list[Doing] = []
+        for block, data in read:
+            heard, actions = self._take(now, block, data, None)
+            out += actions
+            if heard is Heard.REJECT:
+                return heard, out
+        before = self.tree.state(self._catching.pop(peer, NOBODY))
+        if not read:
+            return Heard.ACCEPT, out
+        last = block_id(read[-1][0].header, self.law.network)
+        known = self.tree.state(last)
+        if known is not None:  # nothing new in it: go on behind it, as long as that leads further
+            if before is not None and before.slot >= known.slot:
+                return Heard.ACCEPT, out
+            out.append(FetchBlocks(peer, self.question(last)))
+        remember(self._catching, peer, last, REMEMBERED_MAX)
+        return Heard.ACCEPT, out
