@@ -1,4 +1,4 @@
-"""lucid-netsim: list, run, replay and compare simulations of the overlay.
+"""lucid-netsim: list, run, replay and compare simulations of the overlay and of who leads and earns.
 
 Exit codes: 0 every invariant held, 1 one broke, 2 usage or a contradictory plan, 3 could not be done now (interrupted, no
 place to write).
@@ -12,16 +12,27 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from consensus.placement import Registrant
-from netsim import comparison, durability, durability_report, report, tape
+from netsim import (
+    comparison,
+    durability,
+    durability_report,
+    economy_report,
+    parliament,
+    parliament_report,
+    poot,
+    report,
+    tape,
+)
 from netsim.checks import Broken, Check, judge
 from netsim.durability import DurabilityStage, Senseless
 from netsim.faults import Contradiction, Plan
 from netsim.keeper import Arrive, Enter, Strike
+from netsim.parliament import AgreementStage
 from netsim.scenarios import SCENARIOS, Scenario, Stage, Unknown, build, from_file, keys_of, named, recipe, stage
 from netsim.tape import Recipe
 from netsim.world import World
@@ -34,7 +45,7 @@ HELD, BROKE, USAGE, UNAVAILABLE = 0, 1, 2, 3
 ORDERS: Final = (Append, FindNode, LogName, Place, Enter, Registrant, Strike, Arrive)
 """Commands that the scenarios give, and so may stand on a tape."""
 
-AnyStage: TypeAlias = Stage | DurabilityStage
+AnyStage: TypeAlias = Stage | DurabilityStage | AgreementStage
 
 
 class Meter:
@@ -90,15 +101,12 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else None
     if out is not None:
         _writable(out)
+    command = _command(args.scenario, what, settings)
+    if base.kind == "economy":
+        return _run_economy(what, command, out, as_json=args.json)
     made = _stage(what, real_signatures=args.real_signatures, counts_cpu=out is not None)
     wall, cpu, interrupted = perform(made, what)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    words = ["lucid-netsim", "run", args.scenario, "--nodes", str(nodes), "--seed", str(seed)]
-    words += ["--minutes", str(what.duration_ms // 60_000)]
-    for key, value in settings.items():
-        words += ["--option", f"{key}={value}"]
-    said = report.Run(what, wall, cpu, peak, interrupted, shlex.join(words))
-    numbers = _numbers(out, made, said)
+    numbers = _numbers(out, made, report.Run(what, wall, cpu, _peak_mb(), interrupted, command))
     _say(numbers, out, as_json=args.json)
     if interrupted:
         return UNAVAILABLE
@@ -108,6 +116,43 @@ def run(args: argparse.Namespace) -> int:
     return HELD
 
 
+def _run_economy(what: Recipe, command: str, out: Path | None, *, as_json: bool) -> int:
+    """Play the worlds of a table; nothing but the recipe is needed to see them again, so there is no tape."""
+    made, interrupted = poot.stage(what), False
+    began, spent = time.monotonic(), time.process_time()
+    try:
+        made.play(_tell_slots)
+    except KeyboardInterrupt:
+        interrupted = True
+    wall, cpu = time.monotonic() - began, time.process_time() - spent
+    said = report.Run(what, wall, cpu, _peak_mb(), interrupted, command)
+    numbers = economy_report.result(made, said) if out is None else economy_report.write(out, made, said)
+    _say(numbers, out, as_json=as_json)
+    if interrupted:
+        return UNAVAILABLE
+    return BROKE if made.complaints() else HELD
+
+
+def _tell_slots(played: int, of: int) -> None:
+    """Overwrite a line on a terminal, and wipe it at the end."""
+    if sys.stderr.isatty():
+        line = f"{played / of:6.1%}  {played:,} of {of:,} slots" if played < of else ""
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def _command(scenario: str, what: Recipe, settings: Mapping[str, str]) -> str:
+    """The words that run the same again."""
+    words = ["lucid-netsim", "run", scenario, "--nodes", str(what.nodes), "--seed", str(what.seed)]
+    words += ["--minutes", str(what.duration_ms // 60_000)]
+    for key, value in settings.items():
+        words += ["--option", f"{key}={value}"]
+    return shlex.join(words)
+
+
 def _chosen(name: str) -> tuple[Scenario, dict[str, Any], Plan]:
     if name.endswith(".toml"):
         return from_file(Path(name))
@@ -115,13 +160,19 @@ def _chosen(name: str) -> tuple[Scenario, dict[str, Any], Plan]:
 
 
 def _stage(what: Recipe, *, real_signatures: bool, counts_cpu: bool) -> AnyStage:
-    if named(what.scenario).kind == "durability":
+    kind = named(what.scenario).kind
+    if kind == "agreement":
+        return parliament.stage(what)
+    if kind == "durability":
         return durability.stage(what, keys=keys_of if real_signatures else None)
     return stage(what, real_signatures=real_signatures, cpu_ns=time.thread_time_ns if counts_cpu else None)
 
 
 def _build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:
-    if named(recipe.scenario).kind == "durability":
+    kind = named(recipe.scenario).kind
+    if kind == "agreement":
+        return parliament.build(recipe, recorded)
+    if kind == "durability":
         return durability.build(recipe, recorded)
     return build(recipe, recorded)
 
@@ -130,6 +181,8 @@ def _numbers(out: Path | None, made: AnyStage, said: report.Run) -> dict[str, An
     """The numbers of a run; with a folder its whole report is there."""
     if isinstance(made, DurabilityStage):
         return durability_report.result(made, said) if out is None else durability_report.write(out, made, said)
+    if isinstance(made, AgreementStage):
+        return parliament_report.result(made, said) if out is None else parliament_report.write(out, made, said)
     return report.result(made, said) if out is None else report.write(out, made, said)
 
 
@@ -164,8 +217,13 @@ def _say(numbers: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(numbers, ensure_ascii=False))
         return
-    if named(numbers["scenario"]).kind == "durability":
+    kind = named(numbers["scenario"]).kind
+    if kind == "durability":
         print("\n".join(durability_report.say(numbers)))
+    elif kind == "agreement":
+        print("\n".join(parliament_report.say(numbers)))
+    elif kind == "economy":
+        print("\n".join(economy_report.say(numbers)))
     else:
         _say_overlay(numbers)
     if out is not None:
@@ -247,7 +305,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     whole = argparse.ArgumentParser(
         prog="lucid-netsim",
-        description="Simulate the overlay on virtual time: the same machines as the daemon's, one seed, one trace.",
+        description="Simulate the overlay and the consensus on virtual time: the daemon's own code, one seed, one trace.",
         epilog="Exit codes: 0 every invariant held · 1 one broke · 2 usage or a contradictory plan · 3 could not be done now.",
     )
     commands = whole.add_subparsers(metavar="COMMAND", required=True)

@@ -23,7 +23,8 @@ from typing import Any, Final
 from consensus.ids import NO_NETWORK, NodeId
 from consensus.signing import KeyPair
 from netsim.adversaries import Crew, MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse, ground
-from netsim.checks import Broken, Check, FaultsTook, Report, TimeForward
+from netsim.checks import Broken, Check, FaultsTook, TimeForward
+from netsim.expectations import Directories, LinksTook, LookUps, Trust
 from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, apply, complaints, parse
 from netsim.links import LOSSY, TOR, LinkModel
 from netsim.measures import Measures
@@ -34,9 +35,11 @@ from netsim.verify import CachedVerify
 from netsim.world import World
 from node.overlay.entries import Chain, opener
 from node.overlay.machine import Machine
-from node.overlay.peer import Blocked, Peer, PeerLimits, Surroundings
+from node.overlay.peer import Peer, PeerLimits, Surroundings
 
 MINUTE: Final = 60_000
+WEEK: Final = 7 * 24 * 60
+"""In minutes."""
 SEEDS: Final = 3
 SAMPLES: Final = 120
 ADVERSARIES_MAX: Final = 500
@@ -63,82 +66,14 @@ class Scenario:
     look_ups_found: int = 950
     """Of 1,000 look-ups, how many must find their node."""
     kind: str = "overlay"
-    """What makes its world: "overlay" this module, "durability" netsim.durability."""
+    """What makes its world: "overlay" this module, "durability" netsim.durability, "economy" netsim.poot,
+    "agreement" netsim.parliament."""
     adversary: Recruit | None = None
     """What the option `adversaries` says how many of: in thousandths of all nodes, none of them a bootstrap node."""
     is_aimed: bool = False
     """Whether the adversaries' ids are ground to lie beside one honest node's."""
     links: Callable[[Options], LinkModel] = lambda _options: TOR
     """How its connections are, which its options may say."""
-
-
-class Directories:
-    """At the end every node that is up holds the newest directory entry of everybody."""
-
-    def __init__(self, measures: Measures) -> None:
-        self.measures = measures
-
-    def watch(self, world: World, report: Report) -> None:
-        """Nothing is needed while it runs."""
-
-    def end(self, world: World, report: Report) -> None:
-        """Compare all nodes."""
-        del world
-        missing = self.measures.missing()
-        if missing:
-            node, digest = missing[0]
-            report(node, f"{len(missing)} entries are missing at nodes that are up, {digest.hex()[:8]} first")
-
-
-class LookUps:
-    """Enough of the look-ups found whom they sought."""
-
-    def __init__(self, measures: Measures, least: int) -> None:
-        self.measures, self.least = measures, least
-
-    def watch(self, world: World, report: Report) -> None:
-        """Nothing is needed while it runs."""
-
-    def end(self, world: World, report: Report) -> None:
-        """Count."""
-        del world
-        done = self.measures.look_ups
-        found = sum(one.found for one in done)
-        if 1000 * found < self.least * len(done):
-            report(-1, f"{found} of {len(done)} look-ups found their node; {self.least} in 1,000 are expected")
-
-
-class Trust:
-    """No honest node shuts another one out, whatever the links do to what they say."""
-
-    def __init__(self, honest: Iterable[NodeId]) -> None:
-        self.honest = frozenset(honest)
-
-    def watch(self, world: World, report: Report) -> None:
-        """Hear of every block."""
-
-        def blocked(_now: int, index: int, fact: Blocked) -> None:
-            if fact.peer in self.honest:
-                report(index, f"an honest node is shut out, {fact.peer.hex()[:8]}, with a score of {fact.score:.0f}")
-
-        world.on_fact(Blocked, blocked)
-
-    def end(self, world: World, report: Report) -> None:
-        """Nothing is left to look at."""
-
-
-class LinksTook:
-    """What the links were to do to frames they have done: a run over links that lost nothing shows nothing."""
-
-    def watch(self, world: World, report: Report) -> None:
-        """Nothing is needed while it runs."""
-
-    def end(self, world: World, report: Report) -> None:
-        """Count."""
-        model, counts = world.links, world.counts
-        for done, share in (("lost", model.loss), ("doubled", model.doubled), ("overtaken", model.overtaken)):
-            if share and not counts[f"frames {done}"]:
-                report(-1, f"no frame was {done}, and {share} in 1,000 were to be")
 
 
 @dataclass
@@ -337,6 +272,59 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
             _no_work,
             settle_min=26 * 60,
             kind="durability",
+        ),
+        *(
+            Scenario(name, shows, 12 * 60, options, _nothing, _no_work, settle_min=0, kind="agreement")
+            for name, shows, options in (
+                ("agree-steady", "consensus machines that nothing happens to", {}),
+                (
+                    "agree-partition",
+                    "`share` per cent of the nodes, the Server among them, are cut off for a third of the time, in `times` pieces",
+                    {"share": 30, "times": 1},
+                ),
+                ("agree-dead", "`dead` per cent of the nodes die after an HOUR and stay dead", {"dead": 20}),
+                ("agree-churn", "each node but the Server is down for `down` per cent of the time", {"down": 10}),
+                ("agree-skew", "a third of the clocks is `skew` seconds fast, a third as slow", {"skew": 2}),
+                ("agree-slow", "links of `latency_ms`", {"latency_ms": 5_000}),
+                ("agree-equivocate", "`crooked` per cent of the nodes sign two votes and two blocks", {"crooked": 20}),
+                ("agree-leaderless", "the first leader of every slot is killed before it", {}),
+            )
+        ),
+        *(
+            Scenario(name, shows, WEEK, {"sessions": 60, **options}, _nothing, _no_work, settle_min=0, kind="economy")
+            for name, shows, options in (
+                ("poot-baseline", "who leads and earns where everybody keeps to the rules", {}),
+                (
+                    "poot-rank17",
+                    "17 identities just above the best node, under each leader rule, or under `rule` (1 sortition, 2 rank, 3 bands)",
+                    {"rule": 0, "identities": 17},
+                ),
+                (
+                    "poot-split",
+                    "an operator of `share` per cent of the work splits it into 1 to 50 identities, or into `n`",
+                    {"share": 10, "n": 0, "rule": 1},
+                ),
+                (
+                    "poot-collude",
+                    "5 to 33 per cent of the nodes, or `share`, witness `times` the truth for each other and nothing for the rest",
+                    {"share": 0, "times": 10, "real": 100},
+                ),
+                (
+                    "poot-wash",
+                    "an operator has sessions counted that it opens for it, under `owners` accounts or none, 10 and 100",
+                    {"share": 10, "identities": 10, "owners": 0},
+                ),
+                (
+                    "poot-censor",
+                    "an operator's blocks leave out everybody else's reports",
+                    {"share": 20, "identities": 10},
+                ),
+                (
+                    "poot-withhold",
+                    "an operator publishes or lets pass as the next draw suits it, under one identity and under several",
+                    {"share": 20, "identities": 20},
+                ),
+            )
         ),
     )
 }

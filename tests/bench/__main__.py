@@ -1,11 +1,15 @@
-"""`./lucid bench [seal|verify|record|netsim|lookup|striping|tor|net|…] [--rounds N]`: figures of this machine, side by side with the peers."""
+"""`./lucid bench [seal|verify|record|netsim|economy|lookup|striping|tor|net|…] [--rounds N]`: figures of this machine, side by side with the peers."""
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from tests.bench import (
+    consensus,
+    economy,
     lookup,
     netagree,
     netdht,
@@ -29,8 +33,16 @@ NET = {
     "transfer": nettransfer.main,
     "agree": netagree.main,
 }
-OVERLAY = {"netsim": netsim.main, "lookup": lookup.main, "striping": striping.main, "tor": tor.main, **NET}
-"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; striping and tor make private Tor networks;
+OVERLAY: Final[Mapping[str, Callable[[Path, int], object]]] = {
+    "consensus": consensus.main,
+    "netsim": netsim.main,
+    "economy": economy.main,
+    "lookup": lookup.main,
+    "striping": striping.main,
+    "tor": tor.main,
+    **NET,
+}
+"""Only when named: a simulation of 1,000 nodes takes minutes, of 10,000 an hour; economy is a month of 1,000 nodes; striping and tor make private Tor networks;
 `net` is those of NET, with 20 to 50 processes each."""
 
 

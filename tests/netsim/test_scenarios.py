@@ -11,10 +11,11 @@ import pytest
 from consensus.ids import Millis
 from netsim.__main__ import main
 from netsim.checks import Broken, judge
+from netsim.expectations import LinksTook, Trust
 from netsim.faults import Contradiction, Crash, Cut, MassRestart, Plan, StepClock
 from netsim.links import LOSSY
 from netsim.measures import Measures
-from netsim.scenarios import SCENARIOS, SEEDS, LinksTook, Stage, Trust, Unknown, from_file, named, recipe, stage
+from netsim.scenarios import SCENARIOS, SEEDS, Stage, Unknown, from_file, named, recipe, stage
 from netsim.world import World
 from node.overlay.machine import Rejected
 from node.overlay.peer import Blocked, Peer

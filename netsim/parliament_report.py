@@ -1,0 +1,60 @@
+"""An agreement's run as numbers and lines: blocks, forks, finality, who published, who was expelled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from netsim.parliament import AgreementStage
+from netsim.report import Run, outcome, table
+
+
+def result(stage: AgreementStage, run: Run) -> dict[str, Any]:
+    """The numbers of a run, as JSON has them."""
+    world, chronicle = stage.world, stage.measures
+    return {
+        "scenario": run.recipe.scenario,
+        "seed": run.recipe.seed,
+        "nodes": run.recipe.nodes,
+        "options": dict(run.recipe.options),
+        "virtual_s": (world.now - chronicle.begun) / 1000,
+        "partial": run.partial,
+        "ok": stage.broken is None and not run.partial,
+        "broken": None if stage.broken is None else stage.broken._asdict(),
+        "digest": world.digest(),
+        "events": world.events,
+        "wall_s": round(run.wall_s, 2),
+        "cpu_s": round(run.cpu_s, 2),
+        "peak_mb": round(run.peak_mb),
+        **chronicle.numbers(),
+        "network": dict(sorted(world.counts.items())),
+        "command": run.command,
+    }
+
+
+def write(folder: Path, stage: AgreementStage, run: Run) -> dict[str, Any]:
+    """Write result.json, the branch's blocks as CSV and report.md, and return the numbers; raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = result(stage, run)
+    (folder / "result.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    chain = reversed(stage.measures.canonical())
+    rows = [{"slot": one.slot, "rank": one.rank, "entity": one.entity.hex(), "block": one.block.hex()} for one in chain]
+    table(folder / "blocks.csv", rows)
+    (folder / "report.md").write_text("\n\n".join(["# " + numbers["scenario"], *say(numbers)]) + "\n")
+    return numbers
+
+
+def say(numbers: Mapping[str, Any]) -> list[str]:
+    """The run in a few lines."""
+    lag, spread = numbers["final_lag_hours"], numbers["spread_ms"]
+    ranks = ", ".join(f"{rank} {count}" for rank, count in numbers["by_rank"].items())
+    lines = [
+        f"{numbers['scenario']}: {numbers['nodes']} nodes, seed {numbers['seed']}, {numbers['virtual_s'] / 3600:.1f} hours: {outcome(numbers)}",
+        f"  {numbers['blocks']} blocks in {numbers['slots']} slots ({100 * numbers['filled']:.1f} %), {numbers['forked']} on other branches",
+        f"  final: HOUR {numbers['final_hour']} at the last of all; a checkpoint is final {lag['p50']} HOURs later, {lag['max']} at the most",
+        f"  ranks: {ranks}; the Server made {100 * numbers['server_share_blocks']:.1f} % of the blocks",
+        f"  a block is everywhere after {spread['p50']} ms (p50), {spread['p99']} ms (p99)",
+    ]
+    if numbers["expelled"]:
+        lines.append(f"  expelled: nodes {', '.join(map(str, numbers['expelled']))}")
+    return lines
