@@ -174,6 +174,8 @@ def _running(add: _Add) -> None:
         "--drill", action="store_true", help="record on one node, lose its disk, play from the others, and stop"
     )
     add("status", "how the node does, on one screen, and how safe its newest sessions are", "status:status")
+    made = add("explain", "why a node's credits and its weight in the draw are what they are", "asking:explain")
+    made.add_argument("node", metavar="NODE", nargs="?", help="the id of another node, 64 hex digits (this one)")
     add("metrics", "the running node's figures in Prometheus' text format", "asking:metrics")
     made = add("restore", "bring back from the network what this disk lacks of the owner's sessions", "asking:restore")
     made.add_argument("session", metavar="SESSION", nargs="?", help="fetch the chunks of this session too")

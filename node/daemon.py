@@ -10,13 +10,17 @@ It ends within seconds with everything durable; what a crash leaves is taken up 
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 import trio
 
 from consensus.ids import Millis, NodeId
+from consensus.replica import ConsensusReplica
+from consensus.signatory import Own
 from consensus.signing import verify_as_is
+from consensus.wishes import DoubleHeard, NewFinal, RecordRefused
+from node.constitution import law_of, obstacle, rules_of
 from node.control.annotating import Annotating
 from node.control.calls import Calls
 from node.control.ledger import Keeping
@@ -28,6 +32,7 @@ from node.net.host import Host, load
 from node.net.swarm import Swarm
 from node.network import NetworkTerms
 from node.overlay.advert import Advert
+from node.overlay.agreement import kept
 from node.overlay.custody import ReplicateLimits
 from node.overlay.machine import Rejected
 from node.overlay.peer import Peer, PeerLimits, Surroundings
@@ -45,6 +50,7 @@ from node.store import Key
 from node.store.replicas import ReplicaFiles
 from node.timeline import Timeline, interim_seed
 from node.tor.interface import Tor
+from node.wallet.eras import EraKeyFiles
 
 Rows = Mapping[tuple[str, Key], bytes]
 
@@ -77,6 +83,8 @@ class Daemon:
             first_epoch=int(time.time()),
             seed_at=lambda slot: interim_seed(network, slot),
             is_here=desk.chunks.has,
+            consensus=self._consensus() if obstacle(terms.genesis) is None else None,
+            stored=lambda block: desk.store.peek("blocks", (block,)),
         )
         self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())
@@ -107,7 +115,28 @@ class Daemon:
         Calls(self).offer(self.control)
         Annotating(desk.store, self.annotations, self.host.clock.now).offer(self.control)
         self.host.on_fact(Rejected, lambda fact: log.debug("frame.rejected", peer=fact.peer, reason=fact.reason))
+        self._tell_of_chain()
         self.addresses: tuple[bytes, ...] = ()
+
+    def _consensus(self) -> Callable[[Rows], ConsensusReplica]:
+        """What makes this node's replica from its rows: its law, its keys, and where the genesis began."""
+        law, secrets = law_of(self.terms), self.desk.secrets
+        rules, genesis = rules_of(law)
+        eras = EraKeyFiles(self.desk.home.path / "eras", secrets.identity, self.network)
+        own = Own(self.me, secrets.identity, eras.keys_of, eras.new_keys, secrets.address, None, self.capacity)
+        return lambda rows: ConsensusReplica(rules, genesis, self.calendar.began, own, kept(rows))
+
+    def _tell_of_chain(self) -> None:
+        """What happens on the chain, in the log."""
+        log, host = self.log, self.host
+        if reason := obstacle(self.terms.genesis):
+            log.warning("chain.none", reason=reason)
+        host.on_fact(NewFinal, lambda fact: log.info("chain.final", hour=fact.point.hour, block=fact.point.block))
+        host.on_fact(RecordRefused, lambda fact: log.debug("chain.refused", topic=fact.topic.value, reason=fact.reason))
+        host.on_fact(
+            DoubleHeard,
+            lambda fact: log.error("chain.double", what=fact.what, mend="stop the other node with this key"),
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[tuple[bytes, ...]] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; starts, with our addresses, when the node takes part."""

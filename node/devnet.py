@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,23 +104,33 @@ class Devnet:
 
     def _of(self, one: DevNode) -> dict[str, Any]:
         facts = self.said.get(one.number)
-        return {} if facts is None else {"addresses": facts["addresses"], "peers": len(facts["peers"])}
+        return (
+            {}
+            if facts is None
+            else {"addresses": facts["addresses"], "peers": len(facts["peers"]), "chain": facts["chain"]}
+        )
 
     def screen(self) -> list[str]:
         """The live view, a line each."""
-        lines = [f"{'node':<12}{'peers':>6}{'known':>7}{'held':>6}{'sessions':>10}{'tor':>14}  home"]
+        lines = [
+            f"{'node':<12}{'peers':>6}{'known':>7}{'held':>6}{'sessions':>10}{'head':>7}{'final':>7}{'tor':>14}  home"
+        ]
         for one in self.nodes:
             facts = self.said.get(one.number)
             if facts is None:
-                lines.append(f"{one.node.hex()[:8]:<12}{'starting':>13}{'':>30}  {one.home.path}")
+                lines.append(f"{one.node.hex()[:8]:<12}{'starting':>13}{'':>44}  {one.home.path}")
                 continue
             tor = facts["tor"]["state"] if facts["tor"] else "–"
             sessions = f"{facts['sessions_replicated']}/{facts['sessions']}"
-            counts = (
-                f"{len(facts['peers']):>6}{facts['directory']:>7}{facts['replicas_held']:>6}{sessions:>10}{tor:>14}"
-            )
+            counts = f"{len(facts['peers']):>6}{facts['directory']:>7}{facts['replicas_held']:>6}{sessions:>10}{_slots(facts)}{tor:>14}"
             lines.append(f"{one.node.hex()[:8]:<12}{counts}  {one.home.path}")
         return lines
+
+
+def _slots(facts: Mapping[str, Any]) -> str:
+    """The slot of a node's head, and its last final HOUR."""
+    chain = facts["chain"]
+    return f"{'–':>7}{'–':>7}" if chain is None else f"{chain['head_slot']:>7}{chain['final_hour']:>7}"
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """What is asked of a running daemon, over its socket: these commands load nothing of the network."""
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from consensus.ids import SessionId
@@ -8,7 +9,7 @@ from node.config import Home
 from node.console import Console
 from node.control.client import NoDaemon, ask
 from node.control.metrics import exposition
-from node.exits import DONE, Unavailable
+from node.exits import DONE, NO, Unavailable
 from node.naming import begun_by
 
 
@@ -28,6 +29,42 @@ def metrics(_args: argparse.Namespace, home: Home, console: Console) -> int:
     console.say(text.rstrip("\n"))
     console.result({"metrics": text})
     return DONE
+
+
+def explain(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """`lucid-node explain`: exit 1 when the node is not registered."""
+    facts = asked(home, "explain", {} if args.node is None else {"node": args.node})
+    for line in _explained(facts):
+        console.say(line)
+    console.result(facts)
+    return DONE if facts["registered"] else NO
+
+
+def _explained(facts: Mapping[str, Any]) -> Iterator[str]:
+    since = f"since HOUR {facts['since_hour']}" if facts["registered"] else "not in this ERA"
+    following = "yes" if facts["registered_next"] else "not yet"
+    yield f"node        {facts['node']}"
+    if facts["entity"] != facts["node"]:
+        yield f"pool        {facts['entity']}"
+    yield f"registered  {since}; for the next ERA: {following}"
+    if facts["expelled_hour"] is not None:
+        yield f"expelled    in HOUR {facts['expelled_hour']}: it signed two things that contradict each other"
+    voter = f"{facts['votes_per_mille']} ‰ of the votes due in the last 24 HOURs" if facts["voter"] else "no voter"
+    yield f"votes       {voter}"
+    yield f"work        {facts['work_mb']} MB in {facts['window_hours']} HOURs, at most {facts['cap_mb']} an HOUR; {facts['floors']} HOURs without"
+    yield f"liveScore   {facts['live_ppm'] / 10_000:g} %, {facts['led']} slots led, {len(facts['misses'])} missed{_listed(facts['misses'])}"
+    share = 100 * facts["weight"] / facts["weight_of_all"] if facts["weight_of_all"] else 0
+    yield f"weight      {share:.2f} % of the draw, two HOURs from now"
+    for row in facts["hours"]:
+        yield f"  HOUR {row['hour']:<8} {row['work']:>12} MB, uptime {row['uptime']} ‰"
+    for row in facts["not_settled"]:
+        yield f"  HOUR {row['hour']:<8} {row['storage']:>12} MB stored, {row['relay']} relayed, uptime {row['uptime']} ‰: not settled yet"
+    if not facts["hours"] and not facts["not_settled"]:
+        yield "  no report of this node was included: no evidence, no credit"
+
+
+def _listed(hours: Sequence[int]) -> str:
+    return f" (HOURs {', '.join(map(str, hours[-8:]))})" if hours else ""
 
 
 def bring(wanted: str, home: Home, console: Console) -> int:

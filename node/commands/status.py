@@ -41,6 +41,8 @@ def _awake(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"address    {address}"
     yield f"peers      {len(facts['peers'])} connected, {facts['mesh']} in the mesh, {facts['contacts']} in the table"
     yield f"directory  {facts['directory']} nodes, {facts['holders']} of them hold replicas"
+    if (chain := facts["chain"]) is not None:
+        yield from _chain(chain)
     yield f"traffic    {size(facts['bytes_in'])} in, {size(facts['bytes_out'])} out, of the connections that are up"
     queues, offsets = facts["queues"], facts["offsets"]
     yield (
@@ -51,6 +53,17 @@ def _awake(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"logs       {'; '.join(each)}"
     yield from _holding(facts)
     yield from _sessions(facts)
+
+
+def _chain(chain: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"chain      slot {chain['slot']}, head {chain['head'][:8]} of slot {chain['head_slot']}, height {chain['height']}; "
+        f"justified HOUR {chain['justified_hour']}, final HOUR {chain['final_hour']}"
+    )
+    yield f"           ERA {chain['era']}: {chain['registered']} registered, {chain['voters']} vote"
+    yield f"leader     {chain['leader'][:8]} of slot {chain['next_slot']}: {chain['why']}"
+    if chain["doubled"]:
+        yield "double     another program signs with this node's key: this one signs nothing; stop one and start the other anew"
 
 
 def _asleep(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from consensus.ids import Network, NodeId, SessionId
+from node.control.chain import account, standing
 from node.control.metrics import exposition
 from node.control.server import Control, Request
 from node.exits import Unavailable, Usage
@@ -51,6 +52,7 @@ class Calls:
     def offer(self, control: Control) -> None:
         """Add the calls to the table."""
         control.add("status", self._status)
+        control.add("explain", self._explain)
         control.add("sessions", self._sessions)
         control.add("restore", self._restore)
         control.add_page("/metrics", self._metrics)
@@ -70,6 +72,9 @@ class Calls:
             "mode": daemon.terms.genesis.mode.name.lower(),
             "hour": daemon.calendar.hour(daemon.host.clock.now()),
             "addresses": [written_out(address) for address in daemon.addresses],
+            "chain": None
+            if daemon.peer.agreement is None
+            else standing(daemon.peer.agreement.replica, daemon.host.clock.now()),
             "tor": _tor(daemon.tor),
             "peers": [node.hex() for node in daemon.peer.connected],
             "bytes_in": sum(received for received, _ in traffic.values()),
@@ -90,6 +95,16 @@ class Calls:
             "offsets": {log.name.lower(): _offset(daemon, log) for log in LogName},
             "steps": daemon.host.steps,
         }
+
+    async def _explain(self, request: Request) -> Mapping[str, Any]:
+        """Why the credits of this node, or of a named one, are what they are."""
+        if self._daemon.peer.agreement is None:
+            raise Unavailable("this network has no chain")
+        try:
+            node = NodeId(bytes.fromhex(request.text("node"))) if "node" in request.args else self._daemon.me
+        except ValueError:
+            raise Usage("a node is named by 64 hex digits") from None
+        return account(self._daemon.peer.agreement.replica, node)
 
     async def _metrics(self) -> str:
         return exposition(await self._facts())

@@ -28,6 +28,10 @@ _FIGURES: Final = (
     ("lucid_sessions_missing", "gauge", "Sessions not brought back yet.", lambda facts: facts["sessions_missing"]),
     ("lucid_chunks_owed", "gauge", "Chunks that wait for holders.", lambda facts: facts["chunks_owed"]),
     ("lucid_steps_total", "counter", "Steps of the peer machine.", lambda facts: facts["steps"]),
+    ("lucid_slot", "counter", "The present slot.", lambda facts: _of_chain(facts, "slot")),
+    ("lucid_head_slot", "gauge", "The slot of the head.", lambda facts: _of_chain(facts, "head_slot")),
+    ("lucid_final_hour", "gauge", "The last final HOUR.", lambda facts: _of_chain(facts, "final_hour")),
+    ("lucid_voters", "gauge", "Voters of the ERA.", lambda facts: _of_chain(facts, "voters")),
     ("lucid_hour", "counter", "The network's present HOUR.", lambda facts: facts["hour"]),
     ("lucid_tor_up", "gauge", "Whether tor is up and our onion published.", lambda facts: _tor_up(facts["tor"])),
 )
@@ -46,6 +50,10 @@ def exposition(facts: Mapping[str, Any]) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _of_chain(facts: Mapping[str, Any], name: str) -> int | None:
+    return None if facts.get("chain") is None else facts["chain"][name]
 
 
 def _tor_up(tor: Mapping[str, Any] | None) -> int | None:

@@ -43,7 +43,7 @@ from node.overlay.machine import (
 )
 from node.store import Delete, Key, Put, Store
 
-TABLES: Final = ("dht", "logs", "replicas")
+TABLES: Final = ("blocks", "dht", "journal", "logs", "replicas")
 """The tables that the overlay's machines persist to."""
 
 CLOCK_MS: Final = 10_000

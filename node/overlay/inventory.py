@@ -25,6 +25,19 @@ class Moves(NamedTuple):
     """Fetched by others, as we have agreed."""
 
 
+class Answerable(NamedTuple):
+    """A replica that the node answers for: its receipt and its deposit, as they were signed."""
+
+    name: Digest
+    size: int
+    chunk: Digest
+    root: Digest
+    receipt: bytes
+    signature: bytes
+    deposit: bytes
+    deposit_signature: bytes
+
+
 class Inventory:
     """A view of one node's custodies, transfers and registry."""
 
@@ -69,6 +82,17 @@ class Inventory:
         sought, waiting = self._placing.loads()
         leaving = sum(len(custody.copying) for custody in self._custodies.values())
         return Moves(sought, waiting, len(self._taking.roots()), leaving)
+
+    def answerable(self, most: int) -> list[Answerable]:
+        """The replicas that this node holds for others and has signed for, by the ids of their receipts; at most so many."""
+        made = []
+        for custody in self._custodies.values():
+            if custody.mine >= 0 and custody.signed is not None:
+                deposit, (receipt, signature) = custody.deposit, custody.signed
+                root = deposit.roots[custody.mine]
+                promised = (receipt, signature, custody.packed, custody.signature)
+                made.append(Answerable(custody.name, deposit.size, deposit.chunk, root, *promised))
+        return sorted(made)[:most]
 
     def roots(self) -> dict[Digest, None]:
         """The roots of all replicas that are here or on their way."""

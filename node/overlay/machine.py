@@ -35,6 +35,8 @@ class Channel(StrEnum):
     DHT = "/lucid/kad/1.0.0"
     LOGS = "/lucid/logs/1"
     REPLICAS = "/lucid/replicas/1"
+    BLOCKS = "/lucid/blocks/1"
+    WITNESS = "/lucid/witness/1"
 
 
 class Received(NamedTuple):

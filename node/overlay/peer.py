@@ -1,11 +1,12 @@
 """A whole peer as one machine: the parts side by side, each event to the part it is for, their words translated.
 
-    Received ── by channel ──→ gossip · dht · reconcile(logs) · replicate
+    Received ── by channel ──→ gossip · dht · reconcile(logs) · replicate · agreement
     TimerFired ── by the first word of its name ──→ the part that set it
     PeerUp, PeerLost ──→ all of them          Command ── by the type of its order ──→ one
 
     logs: Announce("directory") ──→ gossip.Publish        gossip: topic "directory" ──→ logs.on_gossip
     logs: Announce("index")     ──→ reconcile.nudge       dht, gossip, logs: nodes heard of ──→ connections kept up
+    agreement: Announce(topic)  ──→ gossip.Publish        gossip: its topics ──→ agreement.on_heard
 
 The parts know nothing of each other. The peer itself keeps connections: never fewer than `low` while anybody is known,
 never more than `high`, and none with a peer that gossip has graylisted (blocklist). Of the dials of a round one goes to a
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from consensus.ids import Digest, Millis, Network, NodeId
 from consensus.placement import Registrant
+from consensus.replica import ConsensusReplica
 from consensus.signing import KeyPair
-from node.overlay import calls, custody, topics
+from node.overlay import agreement, calls, custody, topics
+from node.overlay.agreement import Agreement, ProofFound, StandIn
 from node.overlay.blocklist import BlockLimits, Blocklist
 from node.overlay.dht import Dht, DhtLimits
 from node.overlay.entries import Opener
@@ -39,6 +42,7 @@ from node.overlay.machine import (
     PeerUp,
     Persist,
     Received,
+    Rejected,
     Send,
     SetTimer,
     TimerFired,
@@ -51,6 +55,7 @@ from node.overlay.replicate import Replicate
 from node.overlay.scoring import AuthorLimits, ScoreLimits
 from node.overlay.topics import GossipLimits, Graylisted, Introduced, Ruling
 from node.overlay.values import validators
+from node.overlay.witnessing import Witnessing
 
 if TYPE_CHECKING:
     from random import Random
@@ -110,6 +115,10 @@ class Surroundings:
     """The seed of a slot, where it is known."""
     is_here: Callable[[Digest], bool] = field(default=lambda _chunk: True)
     """Whether a chunk of ours is on this disk, so that it can be encoded for a holder."""
+    consensus: Callable[[Mapping[Row, bytes]], ConsensusReplica] | None = None
+    """Makes this node's part in the consensus from its rows; None on a network without."""
+    stored: Callable[[Digest], bytes | None] = field(default=lambda _block: None)
+    """Reads a block that was kept."""
     open_entry: Opener | None = None
     """Shared by the peers of one process, so that each entry is parsed and kept once."""
 
@@ -134,6 +143,13 @@ class Peer:
         self.gossip, self.dht = self._gossip(keys), self._dht(rows)
         self.logs, self.replicate = self._logs(keys, rows), self._replicate(keys, rows)
         self.reconcile = Reconcile(self.logs, rng, self._next_exchange, limits.reconcile)
+        self.agreement: Agreement | None = None
+        self.witnessing: Witnessing | None = None
+        if around.consensus is not None:
+            replica = around.consensus(rows)
+            self.agreement = Agreement(replica, StandIn(), self._next_exchange, around.stored)
+            inventory = self.replicate.inventory
+            self.witnessing = Witnessing(me, rng, self.agreement, inventory, self._next_exchange)
         self._handlers: dict[type, Callable[[Millis, Any], Sequence[Action]]] = {
             Received: self._received,
             Failed: self._failed,
@@ -149,6 +165,8 @@ class Peer:
             "logs": self._logs_timer,
             "reconcile": self._reconcile_timer,
             "replicate": self.replicate.on_timer,
+            "agreement": self._agreement_timer,
+            "witness": self._witness_timer,
             "peer": self._upkeep,
         }
 
@@ -157,6 +175,8 @@ class Peer:
     def _gossip(self, keys: KeyPair) -> Gossip:
         limits, around = self.limits, self._around
         rules = {**around.rules, DIRECTORY: self._judge_entry}
+        if around.consensus is not None:
+            rules |= dict.fromkeys(agreement.TOPICS, self._judge_record)
         kinds = (limits.gossip, limits.scores, limits.authors)
         return Gossip(self.me, keys.sign_as_is, self._rng, around.verify, rules, *kinds)
 
@@ -206,6 +226,12 @@ class Peer:
         out += self._told(now, self.logs.start(now))
         out += self._told(now, self.reconcile.start(now))
         out += self.replicate.start(now)
+        if self.agreement is not None:
+            for topic in agreement.TOPICS:
+                out += self._gossip_says(now, self.gossip.on_command(now, 0, topics.Subscribe(topic)))
+            out += self._told(now, self.agreement.start(now))
+        if self.witnessing is not None:
+            out += self._told(now, self.witnessing.start(now))
         first = SetTimer(UPKEEP, Millis(now + self._rng.randrange(1, self.limits.upkeep_ms)))
         return [action for action in (*out, first) if type(action) is not Finished]
 
@@ -222,7 +248,13 @@ class Peer:
             return self.dht.on_frame(now, peer, frame, exchange)
         if channel is Channel.LOGS:
             return self._told(now, self.reconcile.on_frame(now, peer, frame, exchange))
-        return self.replicate.on_frame(now, peer, frame, exchange)
+        if channel is Channel.REPLICAS:
+            return self.replicate.on_frame(now, peer, frame, exchange)
+        if self.agreement is None or self.witnessing is None:
+            return [Noted(Rejected(peer, "a question about the chain on a network without one"))]
+        if channel is Channel.WITNESS:
+            return self._told(now, self.witnessing.on_frame(now, peer, frame, exchange))
+        return self._told(now, self.agreement.on_frame(now, peer, frame, exchange))
 
     def _failed(self, now: Millis, event: Failed) -> Sequence[Action]:
         peer, channel, exchange = event
@@ -230,6 +262,10 @@ class Peer:
             return self.dht.on_failed(now, peer, exchange)
         if channel is Channel.LOGS:
             return self._told(now, self.reconcile.on_failed(now, peer, exchange))
+        if channel is Channel.BLOCKS and self.agreement is not None:
+            return self._told(now, self.agreement.on_failed(exchange))
+        if channel is Channel.WITNESS and self.witnessing is not None:
+            return self._told(now, self.witnessing.on_failed(exchange))
         return self.replicate.on_failed(now, peer, exchange) if channel is Channel.REPLICAS else []
 
     def _fired(self, now: Millis, event: TimerFired) -> Sequence[Action]:
@@ -246,6 +282,8 @@ class Peer:
         out += self.dht.on_peer_up(now, peer, dialled)
         out += self._told(now, self.reconcile.on_peer_up(now, peer, dialled))
         out += self.replicate.on_peer_up(now, peer, dialled)
+        if self.agreement is not None:
+            out += self._told(now, self.agreement.on_peer_up(now, peer))
         return out
 
     def _peer_lost(self, now: Millis, event: PeerLost) -> Sequence[Action]:
@@ -257,6 +295,8 @@ class Peer:
         out += self.dht.on_peer_lost(now, peer)
         out += self._told(now, self.reconcile.on_peer_lost(now, peer))
         out += self.replicate.on_peer_lost(now, peer)
+        if self.agreement is not None:
+            out += self._told(now, self.agreement.on_peer_lost(peer))
         return out
 
     def _stepped(self, now: Millis, event: ClockStepped) -> Sequence[Action]:
@@ -267,8 +307,12 @@ class Peer:
         match order:
             case topics.Publish() | topics.Subscribe() | topics.Unsubscribe():
                 return self._gossip_says(now, self.gossip.on_command(now, call, order))
+            case ProofFound(asked, nonce) if self.agreement is not None:
+                return self._told(now, self.agreement.found(now, asked, nonce))
             case Append() | ReadDirectory() | ReadLog():
                 return self._told(now, self.logs.on_command(now, call, order))
+            case custody.SegmentsRead(ref) if ref < 0 and self.witnessing is not None:
+                return self._told(now, self.witnessing.on_read(order))
             case custody.Place() | custody.Fetched() | custody.SegmentsRead():
                 return self.replicate.on_command(now, call, order)
             case (
@@ -301,6 +345,14 @@ class Peer:
             self._heard += heard
         return ruling
 
+    def _judge_record(self, topic: str, author: NodeId, data: bytes) -> Ruling:
+        """Gossip's rule for what the consensus spreads: the replica judges, and what follows joins this step's actions."""
+        if self._announcing or self.agreement is None:
+            return Ruling.ACCEPT  # our own, which the replica holds already
+        ruling, heard = self.agreement.on_heard(self._now, topic, author, data)
+        self._heard += heard
+        return ruling
+
     def _gossip_says(self, now: Millis, out: list[Action]) -> list[Action]:
         """What gossip wants done, and what the logs want because of it."""
         if self._heard:
@@ -326,9 +378,9 @@ class Peer:
         for action in out:
             if type(action) is not Announce:
                 done.append(action)  # type: ignore[arg-type]  # mypy does not narrow by an exact type
-            elif action.topic == DIRECTORY:
+            elif action.topic == DIRECTORY or action.topic in agreement.TOPICS:
                 self._announcing = True
-                said = self.gossip.on_command(now, 0, topics.Publish(DIRECTORY, action.data))
+                said = self.gossip.on_command(now, 0, topics.Publish(action.topic, action.data))
                 self._announcing = False
                 done += [one for one in self._gossip_says(now, said) if type(one) is not Finished]
             else:
@@ -343,6 +395,12 @@ class Peer:
 
     def _reconcile_timer(self, now: Millis, key: TimerKey) -> list[Action]:
         return self._told(now, self.reconcile.on_timer(now, key))
+
+    def _agreement_timer(self, now: Millis, key: TimerKey) -> list[Action]:
+        return [] if self.agreement is None else self._told(now, self.agreement.on_timer(now, key))
+
+    def _witness_timer(self, now: Millis, key: TimerKey) -> list[Action]:
+        return [] if self.witnessing is None else self._told(now, self.witnessing.on_timer(now, key))
 
     def on_registry(self, now: Millis, era: int, registry: Sequence[Registrant]) -> Sequence[Action]:
         """An ERA's registry of nodes, from whoever knows it: later the consensus machine."""

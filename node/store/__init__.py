@@ -84,6 +84,9 @@ class Store(Protocol):
     async def get(self, table: str, key: Key) -> bytes | None:
         """The value of a row, None when there is none; a commit that has returned is seen. Does not yield to trio."""
 
+    def peek(self, table: str, key: Key) -> bytes | None:
+        """What `get` gives, for whoever cannot await."""
+
     def scan(
         self, table: str, prefix: Key = (), start: Key | None = None, reverse: bool = False, limit: int | None = None
     ) -> AsyncIterator[tuple[Key, bytes]]:

@@ -98,6 +98,9 @@ class LmdbStore:
         return self._env.info()["last_txnid"]
 
     async def get(self, table: str, key: Key) -> bytes | None:
+        return self.peek(table, key)
+
+    def peek(self, table: str, key: Key) -> bytes | None:
         self._check_open()
         with self._env.begin() as txn:
             return txn.get(row_key(table, key))

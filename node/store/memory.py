@@ -38,6 +38,9 @@ class MemoryStore:
         return store
 
     async def get(self, table: str, key: Key) -> bytes | None:
+        return self.peek(table, key)
+
+    def peek(self, table: str, key: Key) -> bytes | None:
         self._check_open()
         return self._values.get(row_key(table, key))
 

@@ -1,6 +1,6 @@
 """Each channel's frames as an attacker sends them to a whole peer: one rejection, and the peer is as it was before.
 
-What is kept about the sender itself (its score, what it has used up of its share) is left out of the comparison.
+Blocks and statements have tests of their own (test_agreement, test_witnessing). What is kept about the sender itself (its score, what it has used up of its share) is left out of the comparison.
 """
 
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ def refused(channel: Channel, frame: bytes, exchange: int) -> str:
     return fact.reason
 
 
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", SPEECHES)
 def test_what_is_right_is_taken_in_and_its_replay_is_not(channel: Channel) -> None:
     speech, machine = SPEECHES[channel], besieged()
     fresh = state(machine)
@@ -186,7 +186,7 @@ def test_what_is_right_is_taken_in_and_its_replay_is_not(channel: Channel) -> No
     assert state(machine) == before
 
 
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", SPEECHES)
 def test_what_is_too_long_is_refused_unread(channel: Channel) -> None:
     speech = SPEECHES[channel]
     assert "at most" in refused(channel, speech.right + bytes(speech.most + 1 - len(speech.right)), speech.exchange)
@@ -207,7 +207,7 @@ def test_what_comes_out_of_order_is_refused(channel: Channel, at: int) -> None:
 
 
 @settings(max_examples=examples(150), deadline=None)
-@given(st.sampled_from(Channel), st.floats(0, 1), st.binary(max_size=3), st.sampled_from([0, -9, 999]))
+@given(st.sampled_from([*SPEECHES]), st.floats(0, 1), st.binary(max_size=3), st.sampled_from([0, -9, 999]))
 def test_a_damaged_frame_that_is_refused_has_changed_nothing(
     channel: Channel, where: float, more: bytes, exchange: int
 ) -> None:

@@ -1,0 +1,89 @@
+"""What a daemon tells of the chain: where it stands, who leads and why, and what the node's own part in it is.
+
+Source: CONSENSUS §4 to §7.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consensus.checkpoint import votes_per_mille
+from consensus.ids import Millis, NodeId
+from consensus.params import STATE_HOURS
+from consensus.replica import ConsensusReplica
+from consensus.state import State, at_hour
+from consensus.tally import Credit, live_ppm
+
+
+def standing(replica: ConsensusReplica, now: Millis) -> Mapping[str, Any]:
+    """The chain as this node sees it: slots, head, justified and final checkpoint, voters, and the leader of this slot."""
+    head = replica.head()
+    slot = replica.slot_at(now)
+    state, following = replica.next()
+    at = state.checkpoint
+    justified = head.justified
+    drawn = replica.leaders(state, following)
+    return {
+        "slot": slot,
+        "head": head.id.hex(),
+        "head_slot": head.slot,
+        "height": head.height,
+        "justified_hour": justified.hour,
+        "final_hour": head.final.hour,
+        "final_block": head.final.block.hex(),
+        "era": at.registry.era,
+        "registered": len(at.registry.members),
+        "voters": len(at.voters),
+        "next_slot": following,
+        "leader": drawn[0].hex() if drawn else replica.law.server.hex(),
+        "why": _why(replica, state, drawn),
+        "doubled": replica.is_doubled,
+    }
+
+
+def _why(replica: ConsensusReplica, state: State, drawn: tuple[bytes, ...]) -> str:
+    """Why the leader of the next slot leads, in a sentence."""
+    if not drawn:
+        return "nobody registered has weight: the Server publishes"
+    past = at_hour(state, max(state.recent[0].hour, state.checkpoint.hour - STATE_HOURS)) or state.recent[0]
+    total = sum(past.weights.values())
+    share = 1_000 * past.weights.get(drawn[0], 0) // max(1, total)
+    rule = replica.params.leader_rule.name.lower()
+    return f"{rule} by the seed of slot {state.slot} among {len(past.weights)}, with {share} ‰ of the weight at HOUR {past.hour}"
+
+
+def account(replica: ConsensusReplica, node: NodeId) -> Mapping[str, Any]:
+    """Why a node's credits are what they are: per HOUR of the window, its cap, votes and misses, and its weight."""
+    state, _ = replica.next()
+    at = state.checkpoint
+    member = at.registry.members.get(node)
+    entity = node if member is None else member.entity
+    misses = at.misses.get(entity, ())
+    known = at.tally.sums.get(node, Credit(0, 0))
+    hours = [
+        {"hour": hour.hour, **credit._asdict()}
+        for hour in at.tally.hours
+        for name, credit in hour.entries
+        if name == node
+    ]
+    waiting = {hour: of[node].work._asdict() for hour, of in sorted(at.reports.items()) if node in of}
+    return {
+        "node": node.hex(),
+        "entity": entity.hex(),
+        "registered": member is not None,
+        "since_hour": None if member is None else member.since,
+        "registered_next": node in at.joining or node in state.happened.registrations,
+        "voter": node in at.key_of,
+        "votes_per_mille": votes_per_mille(at.duties, node),
+        "cap_mb": replica.params.cap_mb,
+        "window_hours": replica.params.window_hours,
+        "work_mb": known.work,
+        "floors": known.floors,
+        "hours": hours[-24:],
+        "not_settled": [{"hour": hour, **work} for hour, work in waiting.items()],
+        "misses": list(misses),
+        "led": len(at.led.get(entity, ())),
+        "live_ppm": live_ppm(len(at.led.get(entity, ())), len(misses)),
+        "weight": at.weights.get(entity, 0),
+        "weight_of_all": sum(at.weights.values()),
+        "expelled_hour": at.expelled.get(entity),
+    }
