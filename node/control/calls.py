@@ -103,7 +103,9 @@ class Calls:
         try:
             node = NodeId(bytes.fromhex(request.text("node"))) if "node" in request.args else self._daemon.me
         except ValueError:
-            raise Usage("a node is named by 64 hex digits") from None
+            node = NodeId(b"")
+        if len(node) != 32:
+            raise Usage("a node is named by 64 hex digits")
         return account(self._daemon.peer.agreement.replica, node)
 
     async def _metrics(self) -> str:

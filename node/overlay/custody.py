@@ -148,7 +148,7 @@ class Want(NamedTuple):
 
 
 class ReadSegments(NamedTuple):
-    """Host: read these with their proofs and answer with SegmentsRead; at most 128 KiB."""
+    """Host: read these with their proofs and answer with SegmentsRead; at most 512 KiB."""
 
     ref: int
     wants: tuple[Want, ...]

@@ -28,10 +28,9 @@ class Moves(NamedTuple):
 class Answerable(NamedTuple):
     """A replica that the node answers for: its receipt and its deposit, as they were signed."""
 
-    name: Digest
+    root: Digest
     size: int
     chunk: Digest
-    root: Digest
     receipt: bytes
     signature: bytes
     deposit: bytes
@@ -84,14 +83,14 @@ class Inventory:
         return Moves(sought, waiting, len(self._taking.roots()), leaving)
 
     def answerable(self, most: int) -> list[Answerable]:
-        """The replicas that this node holds for others and has signed for, by the ids of their receipts; at most so many."""
+        """The replicas that this node holds for others and has signed for, by their roots; at most so many."""
         made = []
         for custody in self._custodies.values():
             if custody.mine >= 0 and custody.signed is not None:
                 deposit, (receipt, signature) = custody.deposit, custody.signed
                 root = deposit.roots[custody.mine]
                 promised = (receipt, signature, custody.packed, custody.signature)
-                made.append(Answerable(custody.name, deposit.size, deposit.chunk, root, *promised))
+                made.append(Answerable(root, deposit.size, deposit.chunk, *promised))
         return sorted(made)[:most]
 
     def roots(self) -> dict[Digest, None]:

@@ -1,13 +1,14 @@
 """The frames of `Channel.WITNESS`: a tag and a record; what a witness asks of a node, and what it answers.
 
-    ClaimAsked → Claim          what the node answers for in an HOUR: its receipts' ids and sizes
-    SampleAsked → WitnessSample        some of them whole, with segments that show that the bytes are there
+    ClaimAsked → Claim          what the node answers for in an HOUR: its replicas' roots and sizes
+    SampleAsked → WitnessSample        for some of them who promised what, and segments that show that the bytes are there
     NextAsked → Next            the root of what it will answer for in the next HOUR
     Stated → Taken              the witness's statement of the HOUR
 
 Source: CONSENSUS §4.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Final
@@ -21,12 +22,12 @@ from consensus.records import Between, Most, Size, pack, unpack
 from consensus.signing import digest
 
 ENTRIES_MAX: Final = 8_192
-"""Receipts of a claim: some 100 GB."""
+"""Replicas of a claim: some 100 GB."""
 
-SAMPLES: Final = 4
-"""Replicas that a witness looks into."""
+SAMPLES: Final = 16
+"""Replicas that a witness looks into: with four, who claims 5 % more than it has would gain 4 %, with 16 less than 1 %."""
 
-SEGMENTS: Final = 8
+SEGMENTS: Final = 2
 """Of each: with nine witnesses 288 in an HOUR."""
 
 FRAME_BYTES_MAX: Final = (1 << 20) - 1
@@ -42,7 +43,10 @@ class ClaimAsked:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The receipts by their ids, ascending, and the size of each replica."""
+    """The replicas by their roots, ascending, and the size of each.
+
+    Not by their receipts: of those a holder can sign any number for one replica.
+    """
 
     VERSION: ClassVar = 1
     names: Annotated[bytes, Most(32 * ENTRIES_MAX)]
@@ -50,13 +54,13 @@ class Claim:
 
     @property
     def entries(self) -> list[Digest]:
-        """The ids."""
+        """The roots."""
         return [Digest(self.names[at : at + 32]) for at in range(0, len(self.names), 32)]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleAsked:
-    """Show these."""
+    """Show these, ascending."""
 
     VERSION: ClassVar = 1
     hour: int
@@ -135,15 +139,21 @@ def write_witness(record: Any) -> bytes:
 
 
 def read_witness(frame: bytes) -> Any:
-    """The record of a frame; raises Malformed for every other byte string, and for a claim that is none."""
-    if not frame or frame[0] >= len(KINDS) or len(frame) > FRAME_BYTES_MAX:
+    """The record of a frame; raises Malformed for every other byte string, and for a claim or a question that is none."""
+    if len(frame) > FRAME_BYTES_MAX:
+        raise Malformed(f"a frame of witnesses has at most {FRAME_BYTES_MAX} bytes")
+    if not frame or frame[0] >= len(KINDS):
         raise Malformed("not a frame of witnesses")
     record: Any = unpack(KINDS[frame[0]], frame[1:])
-    if isinstance(record, Claim):
-        entries = record.entries
-        if len(record.names) != 32 * len(record.sizes) or any(one >= other for one, other in pairwise(entries)):
-            raise Malformed("a claim whose receipts are not ascending, one size each")
+    if isinstance(record, Claim) and not (len(record.names) == 32 * len(record.sizes) and _ascend(record.entries)):
+        raise Malformed("a claim whose replicas are not ascending, one size each")
+    if isinstance(record, SampleAsked) and not _ascend(record.names):
+        raise Malformed("a question whose replicas are not ascending")
     return record
+
+
+def _ascend(names: Sequence[Digest]) -> bool:
+    return all(one < other for one, other in pairwise(names))
 
 
 def claim_root(claim: Claim, network: Network) -> Digest:

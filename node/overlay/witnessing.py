@@ -1,30 +1,32 @@
 """Witnesses and witnessed: each HOUR some nodes look at one and sign what they saw, and it makes its report of that.
 
     HOUR begins ── the seed draws the witnesses of every node ── three looks at each of ours, at times of our own:
-      1  its claim of the HOUR, fixed and attested in the HOUR before; then segments of four replicas of it
-      2  the root of its next claim      3  the same root again, and our statement for it
+      1  its claim of the HOUR, fixed and attested in the HOUR before; then segments of some replicas of it
+      2  the root of its next claim      3  the same root again; then our statement for it, answered or not
     next HOUR begins ── what our own witnesses stated ──→ HourReport ──→ everybody
 
 What was not answered was not up: a third of the HOUR each. What cannot be shown earns nothing, and is held against nobody.
+Only our own witnesses are answered, and none of them more often than one asks.
 Whether a replica was placed where it lies is not judged here yet: for that a deposit has to be in a block (README).
 
 Source: CONSENSUS §4.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from consensus.beacon import (
-    CHALLENGED,
     Segment,
     challenge,
     discrepancy,
     read_deposit,
     read_receipt,
-    receipt_id,
     shown,
     signable,
 )
+from consensus.checkpoint import Checkpoint
 from consensus.encoding import Malformed
 from consensus.ids import MB, Digest, Millis, NodeId
 from consensus.params import PER_MILLE
@@ -63,10 +65,23 @@ LOOKS: Final = 3
 WHEN: Final = ((50, 350), (450, 600), (700, 850))
 """Between which thousandths of the HOUR each look is."""
 
+LAST: Final = LOOKS - 1
+LATER: Final = LOOKS
+"""The turn of a question that is not a look of its own."""
+
 TARGETS_MAX: Final = 64
 """Nodes that are witnessed in an HOUR; nine in the mean."""
 
-READS_MAX: Final = 64
+SERVED_MAX: Final = LOOKS
+"""Questions of a kind that a witness of ours is answered in an HOUR."""
+
+READS_MAX: Final = 32
+"""Samples that the host may owe us: of nine witnesses three each, and some of another branch's."""
+
+ANSWERS: Final = {ClaimAsked: Claim, SampleAsked: WitnessSample, NextAsked: Next, Stated: Taken}
+BEGUN_PER_MILLE: Final = 20
+"""When in an HOUR a node looks up whom it witnesses: the last block of the HOUR before is there."""
+
 REPORTED_PER_MILLE: Final = 40
 """When in its HOUR a node reports the one before."""
 
@@ -81,6 +96,16 @@ class Watched(NamedTuple):
     """Bytes of segments."""
     claim: Claim | None = None
     following: Digest | None = None
+    """The root of the next claim, as it was told first."""
+
+
+class Awaited(NamedTuple):
+    """A question of ours: to whom, in which HOUR, at which of its looks, and what was asked."""
+
+    node: NodeId
+    hour: int
+    turn: int
+    question: ClaimAsked | SampleAsked | NextAsked | Stated
 
 
 class ReportMade(NamedTuple):
@@ -102,7 +127,7 @@ class Witnessed(NamedTuple):
 def claim_of(held: Iterable[Answerable]) -> Claim:
     """The claim that names them."""
     entries = [*held]
-    return Claim(b"".join(one.name for one in entries), tuple(one.size for one in entries))
+    return Claim(b"".join(one.root for one in entries), tuple(one.size for one in entries))
 
 
 class Witnessing:
@@ -122,10 +147,14 @@ class Witnessing:
         self._inventory, self._next_exchange = inventory, next_exchange
         self._hour = -1
         self._targets: dict[NodeId, Watched] = {}
-        self._asked: dict[int, tuple[NodeId, int, Digest | None]] = {}
-        """Exchanges of ours: whom, in which HOUR, and the claim that samples are of."""
+        self._asked: dict[int, Awaited] = {}
+        """By exchange. What comes after its HOUR tells nothing more, and is nobody's fault."""
         self._claims: dict[int, list[Answerable]] = {}
         """What we answer for, by HOUR; fixed when it is first asked for."""
+        self._roots: dict[int, Digest] = {}
+        """And the digest of that."""
+        self._served: dict[tuple[NodeId, int, type], int] = {}
+        """How often a witness of ours has asked what in which HOUR."""
         self._reading: dict[int, tuple[NodeId, int, list[Answerable]]] = {}
         self._ref = 0
         self._stated: dict[int, dict[int, bytes]] = {}
@@ -134,14 +163,13 @@ class Witnessing:
 
     def start(self, now: Millis) -> list[Out]:
         """Look at the next HOUR; called once, before anything else."""
-        return [self._at(now, self._hour_at(now) + 1, 0, "hour")]
+        return [self._at(self._hour_at(now) + 1, BEGUN_PER_MILLE, "hour")]
 
     def _hour_at(self, now: Millis) -> int:
         return self._replica.slot_at(now) // self._replica.params.hour_slots
 
-    def _at(self, now: Millis, hour: int, per_mille: int, *name: str | int | bytes) -> SetTimer:
+    def _at(self, hour: int, per_mille: int, *name: str | int | bytes) -> SetTimer:
         """A timer at a part of an HOUR."""
-        del now
         size = self._replica.params.hour_slots * self._replica.params.slot_ms
         start = self._replica.start_of(hour * self._replica.params.hour_slots)
         return SetTimer(("witness", *name), Millis(start + size * per_mille // PER_MILLE))
@@ -161,41 +189,47 @@ class Witnessing:
     def _begin(self, now: Millis) -> list[Out]:
         """An HOUR begins: whom we witness in it follows from its seed."""
         hour = self._hour = self._hour_at(now)
-        out: list[Out] = [self._at(now, hour + 1, 0, "hour"), self._at(now, hour, REPORTED_PER_MILLE, "report")]
+        out: list[Out] = [self._at(hour + 1, BEGUN_PER_MILLE, "hour"), self._at(hour, REPORTED_PER_MILLE, "report")]
         self._targets.clear()
-        self._asked.clear()
+        self._reading.clear()
+        self._asked = {exchange: one for exchange, one in self._asked.items() if one.hour >= hour - 1}
         self._claims = {at: held for at, held in self._claims.items() if at >= hour}
+        self._roots = {at: root for at, root in self._roots.items() if at >= hour}
+        self._served = {key: count for key, count in self._served.items() if key[1] >= hour}
         self._stated = {at: said for at, said in self._stated.items() if at >= hour - 1}
-        at = self._replica.next()[0].checkpoint
-        if at.hour != hour or self.me not in at.registry.members:
+        at = self._checkpoint(hour)
+        if at is None or self.me not in at.registry.members:
             return out
         network = self._replica.law.network
         for node in at.registry.order:
             drawn = witnesses(network, at.seed, hour, node, at.registry.entities, at.registry.order)
             if self.me in drawn and len(self._targets) < TARGETS_MAX:
                 self._targets[node] = Watched(drawn.index(self.me))
-                out += [
-                    self._at(now, hour, self._rng.randint(*WHEN[turn]), "look", turn, node) for turn in range(LOOKS)
-                ]
+                out += [self._at(hour, self._rng.randint(*WHEN[turn]), "look", turn, node) for turn in range(LOOKS)]
         return out
+
+    def _checkpoint(self, hour: int) -> Checkpoint | None:
+        """What the branch that we follow knew at the beginning of an HOUR; None where that is not known."""
+        return at_hour(self._replica.next()[0], hour)
 
     # ------------------------------------------------------------------ as a witness
 
     def _look(self, turn: int, node: NodeId) -> list[Out]:
         if node not in self._targets:
             return []
-        question = ClaimAsked(self._hour) if turn == 0 else NextAsked(self._hour)
-        return self._ask(node, question, None)
+        return self._ask(node, turn, ClaimAsked(self._hour) if turn == 0 else NextAsked(self._hour))
 
-    def _ask(self, node: NodeId, question: object, claim: Digest | None) -> list[Out]:
+    def _ask(self, node: NodeId, turn: int, question: ClaimAsked | SampleAsked | NextAsked | Stated) -> list[Out]:
         exchange = self._next_exchange()
-        self._asked[exchange] = node, self._hour, claim
+        self._asked[exchange] = Awaited(node, self._hour, turn, question)
         return [Send(node, Channel.WITNESS, write_witness(question), exchange)]
 
     def on_failed(self, exchange: int) -> list[Out]:
         """An exchange of ours will not be answered: it was not up."""
-        self._asked.pop(exchange, None)
-        return []
+        asked = self._asked.pop(exchange, None)
+        if asked is None or asked.turn != LAST or asked.hour != self._hour or asked.node not in self._targets:
+            return []
+        return self._tell(asked.node)
 
     def on_frame(self, now: Millis, peer: NodeId, frame: bytes, exchange: int) -> list[Out]:
         """A question, or an answer to ours."""
@@ -205,18 +239,19 @@ class Witnessing:
             return [Noted(Rejected(peer, str(error)))]
         if exchange < 0:
             return self._questioned(now, peer, record, exchange)
-        asked = self._asked.pop(exchange, None)
-        if isinstance(record, Taken):
-            return []
-        if asked is None or asked[0] != peer or asked[1] != self._hour or peer not in self._targets:
+        asked = self._asked.get(exchange)
+        if asked is None or asked.node != peer or type(record) is not ANSWERS[type(asked.question)]:
             return [Noted(Rejected(peer, "an answer that no witness waits for"))]
-        match record:
-            case Claim():
+        del self._asked[exchange]
+        if asked.hour != self._hour or peer not in self._targets:
+            return []
+        match asked.question, record:
+            case _, Claim():
                 return self._claimed(peer, record)
-            case WitnessSample():
-                return self._sampled(peer, record)
-            case Next():
-                return self._promised(peer, record)
+            case SampleAsked(_, names), WitnessSample():
+                return self._sampled(peer, names, record)
+            case _, Next(root):
+                return self._promised(peer, asked.turn, root)
             case _:
                 return []
 
@@ -226,107 +261,112 @@ class Witnessing:
         self._targets[peer] = seen._replace(answered=seen.answered + 1, claim=claim)
         before = self._replica.pools.reports.get((self._hour - 1, peer))
         root = claim_root(claim, self._replica.law.network)
-        if not claim.sizes or before is None or before.report.next != root:
+        if not sum(claim.sizes) or before is None or before.report.next != root:
             return []
-        names = self._drawn(claim)
-        return self._ask(peer, SampleAsked(self._hour, names), root)
+        return self._ask(peer, LATER, SampleAsked(self._hour, self._drawn(claim)))
 
     def _drawn(self, claim: Claim) -> tuple[Digest, ...]:
         """Some of a claim's replicas, each with a chance by its size."""
-        entries, total = claim.entries, sum(claim.sizes)
-        found: dict[Digest, None] = {}
-        for _ in range(SAMPLES):
-            at = self._rng.randrange(max(1, total))
-            for name, size in zip(entries, claim.sizes, strict=True):
-                at -= size
-                if at < 0:
-                    found[name] = None
-                    break
-        return tuple(sorted(found))
+        entries, upto = claim.entries, [*accumulate(claim.sizes)]
+        found = (bisect_right(upto, self._rng.randrange(upto[-1])) for _ in range(SAMPLES))
+        return tuple(sorted({entries[at]: None for at in found}))
 
-    def _sampled(self, peer: NodeId, sample: WitnessSample) -> list[Out]:
-        """Segments of a claim: all of them have to be right for it to count."""
-        seen = self._targets[peer]
-        claim = seen.claim
-        if claim is None:
+    def _sampled(self, peer: NodeId, names: tuple[Digest, ...], sample: WitnessSample) -> list[Out]:
+        """Segments of a claim: all that was asked for has to be right for it to count."""
+        seen, shown_here = self._targets[peer], sample.shown
+        if seen.claim is None or len(shown_here) != len(names):
             return []
-        slot = self._replica.slot_at(self._replica.start_of(self._hour * self._replica.params.hour_slots))
-        sizes = dict(zip(claim.entries, claim.sizes, strict=True))
-        names = [name for one in sample.shown if (name := self._checked(peer, one, sizes, slot)) is not None]
-        if not names or len(names) != len(sample.shown) or len({*names}) != len(names):
+        sizes = dict(zip(seen.claim.entries, seen.claim.sizes, strict=True))
+        if not all(self._is_there(peer, name, sizes[name], one) for name, one in zip(names, shown_here, strict=True)):
             return []
-        bytes_shown = sum(len(segment.data) for one in sample.shown for segment in one.segments)
-        storage = min(MB_MAX, sum(claim.sizes) // MB)
+        bytes_shown = sum(len(segment.data) for one in shown_here for segment in one.segments)
+        storage = min(MB_MAX, sum(seen.claim.sizes) // MB)
         self._targets[peer] = seen._replace(storage=storage, shown=bytes_shown)
         return []
 
-    def _checked(self, peer: NodeId, one: ShownReplica, sizes: Mapping[Digest, int], slot: int) -> Digest | None:
-        """The name of a replica that is shown to be there and promised to its owner; None for every other."""
-        law, at = self._replica.law, at_hour(self._replica.next()[0], self._hour)
+    def _is_there(self, peer: NodeId, root: Digest, size: int, one: ShownReplica) -> bool:
+        """Whether a replica of a claim is shown to be there, and promised to an owner who is somebody else."""
+        law, at = self._replica.law, self._checkpoint(self._hour)
         verify = self._replica.rules.verify
         try:
             receipt, deposit = read_receipt(one.receipt, law.network), read_deposit(one.deposit, law.network)
         except Malformed:
-            return None
-        name = receipt_id(receipt)
-        longest = 2 * self._replica.params.era_hours * self._replica.params.hour_slots
-        entities = {} if at is None else at.registry.entities
-        is_wrong = (
-            sizes.get(name) != receipt.size
-            or receipt.holder != peer
-            or discrepancy(receipt, deposit, slot, longest) is not None
-            or entities.get(deposit.owner) == entities.get(peer, peer)
-            or not verify(peer, one.signature, signable(receipt))
-            or not verify(deposit.owner, one.deposit_signature, signable(deposit))
+            return False
+        wanted = self._segments_of(self._hour, root, size)
+        if at is None or not wanted or tuple(segment.number for segment in one.segments) != wanted:
+            return False
+        longest = 2 * law.params.era_hours * law.params.hour_slots
+        entities = at.registry.entities
+        return (
+            (receipt.root, receipt.size, receipt.holder) == (root, size, peer)
+            and discrepancy(receipt, deposit, self._hour * law.params.hour_slots, longest) is None
+            and entities.get(deposit.owner) != entities.get(peer, peer)
+            and all(shown(root, size, Segment(*_parts(segment))) for segment in one.segments)
+            and verify(peer, one.signature, signable(receipt))
+            and verify(deposit.owner, one.deposit_signature, signable(deposit))
         )
-        wanted = [*self._segments_of(name, receipt.size)]
-        if is_wrong or not wanted or [segment.number for segment in one.segments] != wanted:
-            return None
-        whole = (shown(receipt.root, receipt.size, Segment(*_parts(segment))) for segment in one.segments)
-        return name if all(whole) else None
 
-    def _segments_of(self, name: Digest, size: int) -> tuple[int, ...]:
-        """Which segments of a replica are looked at in this HOUR, drawn by its seed; none while that is not known."""
-        at = at_hour(self._replica.next()[0], self._hour)
+    def _segments_of(self, hour: int, root: Digest, size: int) -> tuple[int, ...]:
+        """Which segments of a replica are looked at in an HOUR, drawn by its seed; none while that is not known."""
+        at = self._checkpoint(hour)
         if at is None:
             return ()
-        return challenge(self._replica.law.network, at.seed, name, self._hour, size)[:: CHALLENGED // SEGMENTS]
+        drawn = challenge(self._replica.law.network, at.seed, root, hour, size)
+        step = -(-len(drawn) // SEGMENTS)
+        return drawn[(at.seed[0] + root[0]) % step :: step]
 
-    def _promised(self, peer: NodeId, answer: Next) -> list[Out]:
-        """The root of the next claim; told twice and the same, it is what our statement attests."""
+    def _promised(self, peer: NodeId, turn: int, root: Digest) -> list[Out]:
+        """The root of the next claim; who tells two is attested neither."""
         seen = self._targets[peer]
-        answered = seen.answered + 1
-        if seen.following is None:
-            self._targets[peer] = seen._replace(answered=answered, following=answer.root)
+        if seen.following not in {None, root}:
+            del self._targets[peer]
             return []
-        if seen.following != answer.root:
+        self._targets[peer] = seen._replace(answered=seen.answered + 1, following=root)
+        return self._tell(peer) if turn == LAST else []
+
+    def _tell(self, peer: NodeId) -> list[Out]:
+        """Our statement of the HOUR, after the last look; a node that told no root has nothing that it could be for."""
+        seen, key = self._targets.pop(peer), self._key_of(self._hour)
+        if seen.following is None or key is None:
             return []
-        del self._targets[peer]
-        work = Work(seen.storage, seen.shown // MB, PER_MILLE * answered // LOOKS)
-        key = self._key()
-        if key is None:
-            return []
-        statement = state_work(key, self._replica.law.network, peer, self._hour, answer.root, work)
-        told = Stated(self._hour, seen.place, statement)
-        exchange = self._next_exchange()
-        return [Noted(Witnessed(peer, self._hour, work)), Send(peer, Channel.WITNESS, write_witness(told), exchange)]
+        work = Work(seen.storage, seen.shown // MB, PER_MILLE * seen.answered // LOOKS)
+        statement = state_work(key, self._replica.law.network, peer, self._hour, seen.following, work)
+        fact = Noted(Witnessed(peer, self._hour, work))
+        return [fact, *self._ask(peer, LATER, Stated(self._hour, seen.place, statement))]
 
     # ------------------------------------------------------------------ as one who is witnessed
 
     def _questioned(self, now: Millis, peer: NodeId, record: object, exchange: int) -> list[Out]:
+        """A question: answered to the witnesses of this HOUR."""
         hour = self._hour_at(now)
+        at = self._checkpoint(hour)
+        if not isinstance(record, ClaimAsked | SampleAsked | NextAsked | Stated) or record.hour != hour or at is None:
+            return [Noted(Rejected(peer, "a question that nobody answers in this HOUR"))]
+        drawn = self._witnesses(at)
+        if peer not in drawn:
+            return [Noted(Rejected(peer, "a question by no witness of ours"))]
+        asked = peer, hour, type(record)
+        if self._served.get(asked, 0) >= SERVED_MAX:
+            return [Noted(Rejected(peer, "more questions than a witness has"))]
+        self._served[asked] = self._served.get(asked, 0) + 1
         match record:
-            case ClaimAsked(asked) if asked == hour:
+            case ClaimAsked():
                 return [Send(peer, Channel.WITNESS, write_witness(claim_of(self._answered_for(hour))), exchange)]
-            case NextAsked(asked) if asked == hour:
-                root = claim_root(claim_of(self._answered_for(hour + 1)), self._replica.law.network)
-                return [Send(peer, Channel.WITNESS, write_witness(Next(root)), exchange)]
-            case SampleAsked(asked, names) if asked == hour:
-                return self._show(peer, names, exchange)
-            case Stated(asked, place, statement) if asked == hour:
-                return self._state(peer, place, statement, exchange)
-            case _:
-                return [Noted(Rejected(peer, "a question that nobody answers in this HOUR"))]
+            case NextAsked():
+                return [Send(peer, Channel.WITNESS, write_witness(Next(self._root_of(hour + 1))), exchange)]
+            case SampleAsked(_, names):
+                return self._show(peer, hour, names, exchange)
+            case Stated(_, place, statement):
+                if drawn[place : place + 1] != (peer,):
+                    return [Noted(Rejected(peer, "a statement in another's place"))]
+                return self._take(peer, at, place, statement, exchange)
+
+    def _witnesses(self, at: Checkpoint) -> tuple[NodeId, ...]:
+        """Ours of an HOUR; nobody's while we are not registered."""
+        if self.me not in at.registry.members:
+            return ()
+        network, registry = self._replica.law.network, at.registry
+        return witnesses(network, at.seed, at.hour, self.me, registry.entities, registry.order)
 
     def _answered_for(self, hour: int) -> list[Answerable]:
         """What we answer for in an HOUR."""
@@ -334,15 +374,21 @@ class Witnessing:
             self._claims[hour] = self._inventory.answerable(ENTRIES_MAX)
         return self._claims[hour]
 
-    def _show(self, peer: NodeId, names: tuple[Digest, ...], exchange: int) -> list[Out]:
+    def _root_of(self, hour: int) -> Digest:
+        """What a report calls that."""
+        if hour not in self._roots:
+            self._roots[hour] = claim_root(claim_of(self._answered_for(hour)), self._replica.law.network)
+        return self._roots[hour]
+
+    def _show(self, peer: NodeId, hour: int, names: tuple[Digest, ...], exchange: int) -> list[Out]:
         """Have the host read what is asked for; a replica that is gone leaves the question without an answer."""
-        held = {one.name: one for one in self._answered_for(self._hour)}
+        held = {one.root: one for one in self._answered_for(hour)}
         wanted = [held[name] for name in names if name in held]
         if not wanted or len(wanted) != len(names) or len(self._reading) >= READS_MAX:
             return []
         self._ref -= 1
         self._reading[self._ref] = peer, exchange, wanted
-        wants = tuple(Want(one.chunk, one.root, self._segments_of(one.name, one.size)) for one in wanted)
+        wants = tuple(Want(one.chunk, one.root, self._segments_of(hour, one.root, one.size)) for one in wanted)
         return [Noted(ReadSegments(self._ref, wants))]
 
     def on_read(self, order: SegmentsRead) -> list[Out]:
@@ -357,44 +403,36 @@ class Witnessing:
             parts.append(ShownReplica(one.receipt, one.signature, one.deposit, one.deposit_signature, segments))
         return [Send(peer, Channel.WITNESS, write_witness(WitnessSample(tuple(parts))), exchange)]
 
-    def _state(self, peer: NodeId, place: int, statement: bytes, exchange: int) -> list[Out]:
-        """A statement about us: kept if it is by the witness of that place and about what we promised."""
-        at = at_hour(self._replica.next()[0], self._hour)
-        if at is None:
-            return []
-        law = self._replica.law
-        drawn = witnesses(law.network, at.seed, self._hour, self.me, at.registry.entities, at.registry.order)
-        if drawn[place : place + 1] != (peer,):
-            return [Noted(Rejected(peer, "a statement by no witness of ours"))]
-        root = claim_root(claim_of(self._answered_for(self._hour + 1)), law.network)
-        signable_bytes = statement_signable(law.network, self.me, self._hour, root, statement[:8])
-        if not self._replica.rules.verify(at.registry.members[peer].era_key, statement[8:], signable_bytes):
+    def _take(self, peer: NodeId, at: Checkpoint, place: int, statement: bytes, exchange: int) -> list[Out]:
+        """A statement about us: kept if a report with it is one that everybody takes."""
+        network, root = self._replica.law.network, self._roots.get(at.hour + 1)
+        if root is None or int.from_bytes(statement[6:8], "big") > PER_MILLE:
+            return [Noted(Rejected(peer, "a statement of more than there is, or of what was never asked"))]
+        message = statement_signable(network, self.me, at.hour, root, statement[:8])
+        if not self._replica.rules.verify(at.registry.members[peer].era_key, statement[8:], message):
             return [Noted(Rejected(peer, "a statement that its witness has not signed"))]
-        self._stated.setdefault(self._hour, {}).setdefault(place, statement)
+        self._stated.setdefault(at.hour, {}).setdefault(place, statement)
         return [Send(peer, Channel.WITNESS, write_witness(Taken()), exchange)]
 
     def _report(self, now: Millis) -> list[Out]:
         """Our report of the HOUR before, from what our witnesses stated."""
         hour = self._hour - 1
         said = self._stated.pop(hour, {})
-        at = at_hour(self._replica.next()[0], hour)
-        key = self._key_of(hour)
-        if at is None or key is None or self.me not in at.registry.members:
+        at, key = self._checkpoint(hour), self._key_of(hour)
+        drawn = () if at is None else self._witnesses(at)
+        if key is None or not drawn:
             return []
+        made = Noted(ReportMade(hour, len(said), len(drawn)))
+        if len(said) < quorum(len(drawn)):
+            return [made]
         network = self._replica.law.network
-        drawn = witnesses(network, at.seed, hour, self.me, at.registry.entities, at.registry.order)
-        if not drawn or len(said) < quorum(len(drawn)):
-            return [Noted(ReportMade(hour, len(said), len(drawn)))]
-        report = assemble(self.me, hour, claim_root(claim_of(self._answered_for(self._hour)), network), said)
+        report = assemble(self.me, hour, self._root_of(self._hour), said)
         signed = SignedReport(report, key.sign_as_is(report_signable(report, network)))
-        return [Noted(ReportMade(hour, len(said), len(drawn))), *self._agreement.submit(now, signed)]
-
-    def _key(self) -> KeyPair | None:
-        return self._key_of(self._hour)
+        return [made, *self._agreement.submit(now, signed)]
 
     def _key_of(self, hour: int) -> KeyPair | None:
         """Our era key of an HOUR's registry."""
-        own, at = self._replica.own, at_hour(self._replica.next()[0], hour)
+        own, at = self._replica.own, self._checkpoint(hour)
         if own is None or at is None or self.me not in at.registry.members:
             return None
         keys = own.keys_of(at.registry.members[self.me].era_key)

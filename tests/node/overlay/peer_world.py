@@ -4,7 +4,7 @@ Frames arrive in any order, twice, changed, on another channel or never; exchang
 clocks are set; processes die between two steps and start again from what they persisted, or from a torn copy of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from random import Random
 from typing import Any, Final
@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from consensus.ids import NO_NETWORK, Digest, Millis, NodeId
 from consensus.placement import Registrant
+from consensus.replica import ConsensusReplica
 from consensus.signing import KeyPair
 from netsim.verify import CachedVerify
 from node.overlay import calls, topics
@@ -53,9 +54,16 @@ def seed_of(slot: int) -> Digest:
     return Digest(blake3(b"%d" % slot).digest())
 
 
-def peer(index: int, life: int, rows: dict[Row, bytes], limits: PeerLimits | None = None) -> Peer:
+def peer(
+    index: int,
+    life: int,
+    rows: dict[Row, bytes],
+    limits: PeerLimits | None = None,
+    consensus: Callable[[Mapping[Row, bytes]], ConsensusReplica] | None = None,
+) -> Peer:
     """A peer of the network whose bootstrap nodes are the first two."""
-    around = Surroundings(NO_NETWORK, VERIFY, tuple(IDS[:2]), keeps=lambda _node: True, seed_at=seed_of)
+    seeds = tuple(IDS[:2])
+    around = Surroundings(NO_NETWORK, VERIFY, seeds, keeps=lambda _node: True, seed_at=seed_of, consensus=consensus)
     return Peer(KEYS[index], Random(100 * index + life), around, limits or PeerLimits(), rows)
 
 

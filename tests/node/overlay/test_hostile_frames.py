@@ -1,6 +1,6 @@
 """Each channel's frames as an attacker sends them to a whole peer: one rejection, and the peer is as it was before.
 
-Blocks and statements have tests of their own (test_agreement, test_witnessing). What is kept about the sender itself (its score, what it has used up of its share) is left out of the comparison.
+What is kept about the sender itself (its score, what it has used up of its share) is left out of the comparison.
 """
 
 from collections.abc import Sequence
@@ -8,30 +8,51 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consensus import vrf
 from consensus.beacon import Deposit
-from consensus.ids import NO_NETWORK, Digest, Millis
+from consensus.block import Block, BlockBody, BlockHeader, body_digest, sign_header, vrf_input
+from consensus.catchup import BlockAnswer
+from consensus.checkpoint import Constitution
+from consensus.ids import NO_NETWORK, Digest, Millis, NodeId
+from consensus.inclusion import Rules
+from consensus.params import DEVNET
 from consensus.records import pack
+from consensus.registry import founding
+from consensus.replica import ConsensusReplica
+from consensus.report import state_work, statement_signable, witnesses
+from consensus.signatory import EraKeys, Own
 from consensus.signing import KeyPair
-from node.overlay import replica_frames, values, wire
+from consensus.state import at_slot, genesis_state, leaders
+from consensus.tally import Work
+from consensus.wishes import NewBlock, RecordRefused
+from node.overlay import agreement, replica_frames, values, wire, witness_frames
 from node.overlay.custody import HOUR_MS, Fetch
 from node.overlay.entries import LogEntry, LogName, seal_entry
 from node.overlay.logs import Learned
-from node.overlay.machine import Action, Channel, Noted, PeerUp, Persist, Received, Rejected
+from node.overlay.machine import Action, Channel, Noted, PeerUp, Persist, Received, Rejected, Send
 from node.overlay.peer import DIRECTORY, Peer
 from node.overlay.reconcile_frames import FRAME_BYTES_MAX, PushEntries, TookEntries, write_frame
 from node.overlay.replica_frames import Answered, ReplicaOffer
 from node.overlay.topics import Delivered
+from node.overlay.witness_frames import Claim, ClaimAsked, NextAsked, SampleAsked, Stated, Taken, write_witness
 from tests.examples import examples
 from tests.node.overlay.gossip_world import START
-from tests.node.overlay.peer_world import IDS, KEYS, REGISTRY, peer, seed_of
+from tests.node.overlay.peer_world import IDS, KEYS, REGISTRY, VERIFY, peer, seed_of
 
 THEIRS, FORGER, SENDER = KEYS[4], KEYS[5], IDS[4]
-WORK: Final = {"_opening", "_whole", "_root"}  # kept to save it
-ACCOUNTS: Final = {"_scores", "_quota", "_frames", "requests", "bytes", "minute", "heard", "_now"}
+WORK: Final = {"_opening", "_whole", "_root", "_known", "_head"}  # kept to save it
+ACCOUNTS: Final = {"_scores", "_quota", "_frames", "requests", "bytes", "minute", "heard", "_now", "_served"}
 HOUR: Final = START // HOUR_MS
+FOUNDERS: Final = tuple(IDS[:5])
+LAW: Final = Constitution(NO_NETWORK, DEVNET, FOUNDERS)
+GENESIS: Final = genesis_state(LAW, founding(FOUNDERS, {}))
+EMPTY: Final = Digest(blake3(b"").digest())
+SLOT: Final = 2
+"""The chain's present slot; HOUR 0."""
 
 
 def state(thing: Any, seen: dict[int, None] | None = None) -> Any:
@@ -54,15 +75,59 @@ def state(thing: Any, seen: dict[int, None] | None = None) -> Any:
     return [(name, state(getattr(thing, name, None), seen)) for name in names if name not in ACCOUNTS | WORK]
 
 
+def founder(_rows: object) -> ConsensusReplica:
+    """The consensus of the peer that is besieged."""
+    keys = EraKeys(KEYS[0], KEYS[0].secret[:32])
+    own = Own(IDS[0], KEYS[0], {KEYS[0].public: keys}.get, lambda _era: keys)
+    return ConsensusReplica(Rules(LAW, VERIFY), GENESIS, Millis(START - SLOT * DEVNET.slot_ms), own, {})
+
+
 def besieged() -> Peer:
-    """A peer with the sender and two others connected, in a network that places replicas."""
-    machine = peer(0, 1, {})
+    """A peer with the sender and two others connected, in a network that places replicas and has a chain.
+
+    It has asked each for blocks, and told the sender, a witness, what it will answer for.
+    """
+    machine = peer(0, 1, {}, consensus=founder)
     machine.start(START)
     machine.on_registry(START, HOUR // 168, REGISTRY)
     machine.on_seed(START, HOUR, seed_of(HOUR * 30))
     for node in (IDS[1], SENDER, IDS[2]):
         machine.handle(START, PeerUp(node, dialled=False))
+    give(machine, Channel.WITNESS, write_witness(NextAsked(0)), -3)
     return machine
+
+
+def asked_for_blocks() -> int:
+    """The exchange in which the peer asks the sender for blocks."""
+    machine = peer(0, 1, {}, consensus=founder)
+    machine.start(START)
+    machine.on_registry(START, HOUR // 168, REGISTRY)
+    machine.on_seed(START, HOUR, seed_of(HOUR * 30))
+    machine.handle(START, PeerUp(IDS[1], dialled=False))
+    out = machine.handle(START, PeerUp(SENDER, dialled=False))
+    return next(one.exchange for one in out if isinstance(one, Send) and one.channel is Channel.BLOCKS)
+
+
+def answered(signer: KeyPair | None = None) -> bytes:
+    """A block of slot 1 by the first leader who is not the peer itself, as an answer."""
+    state = at_slot(LAW, GENESIS, 1)
+    rank, entity = next((at, one) for at, one in enumerate(leaders(LAW, state, 1)) if one != IDS[0])
+    keys = KEYS[IDS.index(NodeId(entity))]
+    proof = vrf.prove(keys.secret[:32], vrf_input(NO_NETWORK, state.seed, 1))
+    header = BlockHeader(1, rank, GENESIS.id, entity, proof, body_digest(BlockBody()), EMPTY, GENESIS.state)
+    return pack(BlockAnswer((pack(Block(sign_header(header, signer or keys, NO_NETWORK), BlockBody())),)))
+
+
+def stated(signer: KeyPair = THEIRS, uptime: int = 1_000, beside: int = 0) -> bytes:
+    """The sender's statement of HOUR 0 about the peer, in its place or one beside it."""
+    entities = dict(zip(FOUNDERS, FOUNDERS, strict=True))
+    drawn = witnesses(NO_NETWORK, GENESIS.seed, 0, IDS[0], entities, GENESIS.checkpoint.registry.order)
+    root = witness_frames.claim_root(Claim(b"", ()), NO_NETWORK)
+    statement = state_work(signer, NO_NETWORK, IDS[0], 0, root, Work(0, 0, min(1_000, uptime)))
+    if uptime > 1_000:
+        said = statement[:6] + uptime.to_bytes(2, "big")
+        statement = said + signer.sign_as_is(statement_signable(NO_NETWORK, IDS[0], 0, root, said))
+    return write_witness(Stated(0, (drawn.index(SENDER) + beside) % len(drawn), statement))
 
 
 def entry(signer: KeyPair = THEIRS, sequence: int = 1) -> bytes:
@@ -146,6 +211,30 @@ SPEECHES: Final = {
             (replica_frames.shown(HOUR, []), 0),
         ],
     ),
+    Channel.BLOCKS: Speech(
+        answered(),
+        asked_for_blocks(),
+        NewBlock,
+        agreement.FRAME_BYTES_MAX,
+        [answered(FORGER)],
+        [(answered(), 999), (answered(), 0), (answered(), -9)],
+    ),
+    Channel.WITNESS: Speech(
+        stated(),
+        -9,
+        Peer,
+        witness_frames.FRAME_BYTES_MAX,
+        [stated(FORGER)],
+        [
+            (write_witness(Taken()), 999),
+            (write_witness(Taken()), -9),
+            (write_witness(ClaimAsked(1)), -9),
+            (write_witness(SampleAsked(0, (Digest(b"b" * 32), Digest(b"a" * 32)))), -9),
+            (stated(), 0),
+            (stated(uptime=1_001), -9),
+            (stated(beside=1), -9),
+        ],
+    ),
 }
 
 
@@ -160,18 +249,29 @@ def facts(actions: Sequence[Action]) -> list[type]:
 def refused(channel: Channel, frame: bytes, exchange: int) -> str:
     """Why the peer refuses a frame, which changes nothing."""
     machine = besieged()
-    before = state(machine)
-    actions = give(machine, channel, frame, exchange)
-    assert [type(action) for action in actions] == [Noted]
-    assert facts(actions) == [Rejected]
-    fact = actions[0].fact  # type: ignore[union-attr]
+    before = state(over(besieged(), channel, exchange))
+    (action,) = unheard(give(machine, channel, frame, exchange))
+    assert isinstance(action, Noted)
+    fact = action.fact
     assert isinstance(fact, Rejected)
     assert fact.peer == SENDER
-    assert state(machine) == before
+    assert state(over(machine, channel, exchange)) == before
     return fact.reason
 
 
-@pytest.mark.parametrize("channel", SPEECHES)
+def over(machine: Peer, channel: Channel, exchange: int) -> Peer:
+    """The peer after a question for blocks is over, however it was answered."""
+    if channel is Channel.BLOCKS and machine.agreement is not None:
+        machine.agreement._asked.pop(exchange, None)
+    return machine
+
+
+def unheard(actions: Sequence[Action]) -> list[Action]:
+    """The actions without what the chain's own log says of a record that it refused."""
+    return [one for one in actions if not (isinstance(one, Noted) and isinstance(one.fact, RecordRefused))]
+
+
+@pytest.mark.parametrize("channel", Channel)
 def test_what_is_right_is_taken_in_and_its_replay_is_not(channel: Channel) -> None:
     speech, machine = SPEECHES[channel], besieged()
     fresh = state(machine)
@@ -181,15 +281,16 @@ def test_what_is_right_is_taken_in_and_its_replay_is_not(channel: Channel) -> No
     assert before != fresh
     assert speech.taken in [Peer, *facts(first)]
     again = give(machine, channel, speech.right, speech.exchange - 1 if speech.exchange else 0)
-    assert facts(again) == []
+    assert facts(again) == ([Rejected] if channel is Channel.BLOCKS else [])  # an answer comes once
     assert not [action for action in again if isinstance(action, Persist) and channel is not Channel.REPLICAS]
     assert state(machine) == before
 
 
-@pytest.mark.parametrize("channel", SPEECHES)
+@pytest.mark.parametrize("channel", Channel)
 def test_what_is_too_long_is_refused_unread(channel: Channel) -> None:
     speech = SPEECHES[channel]
-    assert "at most" in refused(channel, speech.right + bytes(speech.most + 1 - len(speech.right)), speech.exchange)
+    reason = refused(channel, speech.right + bytes(speech.most + 1 - len(speech.right)), speech.exchange)
+    assert "at most" in reason or channel is Channel.BLOCKS  # whose frames are measured by the host
 
 
 @pytest.mark.parametrize(
@@ -207,14 +308,19 @@ def test_what_comes_out_of_order_is_refused(channel: Channel, at: int) -> None:
 
 
 @settings(max_examples=examples(150), deadline=None)
-@given(st.sampled_from([*SPEECHES]), st.floats(0, 1), st.binary(max_size=3), st.sampled_from([0, -9, 999]))
+@given(
+    st.sampled_from(Channel),
+    st.floats(0, 1),
+    st.binary(max_size=3),
+    st.sampled_from([0, -9, 999, SPEECHES[Channel.BLOCKS].exchange]),
+)
 def test_a_damaged_frame_that_is_refused_has_changed_nothing(
     channel: Channel, where: float, more: bytes, exchange: int
 ) -> None:
     frame, machine = SPEECHES[channel].right, besieged()
     at = int(where * len(frame))
-    before = state(machine)
-    actions = give(machine, channel, frame[:at] + more + frame[at + 1 :], exchange)
+    before = state(over(besieged(), channel, exchange))
+    actions = unheard(give(machine, channel, frame[:at] + more + frame[at + 1 :], exchange))
     if Rejected in facts(actions):
         assert len(actions) == 1
-        assert state(machine) == before
+        assert state(over(machine, channel, exchange)) == before

@@ -7,15 +7,16 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.beacon import Deposit, Receipt, receipt_id, show, signable
+from consensus.beacon import Deposit, Receipt, show, signable
 from consensus.encoding import Malformed
 from consensus.ids import Digest, Millis, NodeId
-from consensus.merkle import segment_root
+from consensus.merkle import SEGMENT, segment_root
 from consensus.params import MAINNET
 from consensus.records import pack
+from consensus.report import state_work, statement_signable, witnesses
 from consensus.tally import Work
 from netsim.agreement import Citizen, Society
 from netsim.seeds import derive
@@ -25,6 +26,7 @@ from node.overlay.inventory import Answerable
 from node.overlay.logs import Out
 from node.overlay.machine import Action, Channel, Event, Failed, Noted, Received, Rejected, Send, TimerFired
 from node.overlay.witness_frames import (
+    SEGMENTS,
     Claim,
     ClaimAsked,
     Next,
@@ -36,7 +38,8 @@ from node.overlay.witness_frames import (
     read_witness,
     write_witness,
 )
-from node.overlay.witnessing import ReportMade, Witnessed, Witnessing
+from node.overlay.witnessing import SERVED_MAX, ReportMade, Witnessed, Witnessing
+from tests.examples import examples
 
 NODES = 5
 HOUR_MS = MAINNET.slot_ms * MAINNET.hour_slots
@@ -62,10 +65,9 @@ class Shelf:
         deposit = Deposit(network, chunk, SIZE, society.ids[owner], 1, Digest(bytes(32)), roots)
         receipt = Receipt(network, chunk, 0, root, SIZE, society.ids[number], society.ids[owner], 0, 1_000)
         return Answerable(
-            receipt_id(receipt),
+            root,
             SIZE,
             chunk,
-            root,
             pack(receipt),
             society.identities[number].sign_as_is(signable(receipt)),
             pack(deposit),
@@ -82,8 +84,11 @@ class Observer(Citizen):
     def __init__(self, society: Society, number: int, records: Mapping[Any, bytes], lie: str) -> None:
         super().__init__(society, number, records, None)
         self.number, self.lie = number, lie
+        self.asked = 0
+        """Questions for the next claim, by all."""
         owner = number if lie == "owns them itself" else (number + 1) % NODES
         shelf: Any = Shelf(society, number, owner)
+        self.shelf = shelf
         self.witnessing = Witnessing(self.me, Random(number), self.agreement, shelf, self._next_exchange)
         if lie == "claims one twice":
             shelf.rows = [shelf.rows[0], shelf.rows[0]]
@@ -96,16 +101,45 @@ class Observer(Citizen):
     def handle(self, now: Millis, event: Event) -> Sequence[Action]:
         match event:
             case Received(peer, Channel.WITNESS, frame, exchange):
-                asked = read_witness(frame) if exchange < 0 else None
-                if self.lie == "is silent at first" and isinstance(asked, ClaimAsked):
+                told = self._lies(read_witness(frame)) if exchange < 0 else frame
+                if exchange < 0 and isinstance(told, bytes):
+                    return [Send(peer, Channel.WITNESS, told, exchange)]
+                if told is None:
                     return []
-                return self._read(self.witnessing.on_frame(now, peer, frame, exchange))
+                question = told if isinstance(told, bytes) else write_witness(told)
+                return self._read(self.witnessing.on_frame(now, peer, question, exchange))
             case Failed(_, Channel.WITNESS, exchange):
                 return self.told(self.witnessing.on_failed(exchange))
             case TimerFired(key) if key[0] == "witness":
                 return self._read(self.witnessing.on_timer(now, key))
             case _:
                 return super().handle(now, event)
+
+    def _lies(self, asked: Any) -> Any:
+        """What it takes a question for; bytes to say in its place, None for nothing."""
+        root = Next(Digest(b"n" * 32))
+        match self.lie, asked:
+            case "is silent at first", ClaimAsked():
+                return None
+            case "is there at the last look only", ClaimAsked():
+                return None
+            case "is there at the last look only", NextAsked():
+                self.asked += 1
+                return asked if self.asked > NODES - 1 else None
+            case "shows what it has in place of what is asked", SampleAsked(hour, names):
+                return SampleAsked(hour, names[:1])
+            case "answers what was not asked", ClaimAsked() | SampleAsked():
+                return write_witness(root)
+            case "answers what was not asked", NextAsked():
+                return write_witness(Claim(b"", ()))
+            case "claims again and again", SampleAsked():
+                rows = sorted(self.shelf.rows)
+                return write_witness(Claim(b"".join(row.root for row in rows), tuple(row.size for row in rows)))
+            case "tells two roots", NextAsked():
+                self.asked += 1
+                return write_witness(Next(Digest(self.asked.to_bytes(32, "big"))))
+            case _:
+                return asked
 
     def _read(self, out: Iterable[Out]) -> list[Action]:
         done: list[Action] = []
@@ -139,7 +173,7 @@ class Seen(NamedTuple):
     reports: list[ReportMade]
 
 
-def watched(lie: str = "", hours: int = 4) -> Seen:
+def watched(lie: str = "", hours: float = 4) -> Seen:
     """A world in which node 4 lies and the others do not."""
     society = Society(5, NODES, NODES, replace(MAINNET, voter_hours=0))
     number = {node: place for place, node in enumerate(society.ids)}
@@ -155,7 +189,7 @@ def watched(lie: str = "", hours: int = 4) -> Seen:
     world.on_fact(ReportMade, lambda _now, _index, fact: reports.append(fact))
     for node in society.ids:
         world.add(node)
-    world.run(world.now + hours * HOUR_MS)
+    world.run(world.now + int(hours * HOUR_MS))
     return Seen(world, society, works, reports)
 
 
@@ -183,16 +217,31 @@ def test_everybody_is_seen_by_all_and_credited_with_what_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "lie", ["shows other bytes", "has lost them", "owns them itself", "claims one twice", "never heard of the second"]
+    "lie",
+    [
+        "shows other bytes",
+        "has lost them",
+        "owns them itself",
+        "claims one twice",
+        "never heard of the second",
+        "shows what it has in place of what is asked",
+        "answers what was not asked",
+        "claims again and again",
+        "tells two roots",
+    ],
 )
 def test_what_cannot_be_shown_earns_nothing_and_is_held_against_nobody(lie: str) -> None:
     seen = watched(lie)
-    stated = {work.storage for work in seen.works[NODES - 1]}
-    if lie == "never heard of the second":  # seen by whoever happened to look at it; four looks at two of equal size
-        assert 0 in stated
-    else:
-        assert stated <= {0}
+    assert {work.storage for work in seen.works[NODES - 1]} <= {0}
+    assert {work.uptime for work in seen.works[NODES - 1]} <= {333, 666, 1_000}
+    if lie in {"answers what was not asked", "tells two roots"}:  # nothing that could be attested
+        assert seen.works[NODES - 1] == []
     assert settled_work(seen, 0, 2) == Work(HELD * SIZE // 1_000_000, 0, 1_000)
+
+
+def test_who_is_there_at_one_look_of_three_was_there_for_a_third_of_the_hour() -> None:
+    seen = watched("is there at the last look only", hours=2)
+    assert seen.works[NODES - 1] == [Work(0, 0, 333)] * (NODES - 1)
 
 
 def test_who_is_silent_at_one_look_of_three_was_away_for_a_third_of_the_hour() -> None:
@@ -221,18 +270,117 @@ def test_statements_by_strangers_and_answers_to_nobody_are_rejected() -> None:
 
 
 def test_questions_for_samples_are_answered_for_what_is_claimed_and_bounded() -> None:
-    seen = watched(hours=2)
-    one, now = seen.world.nodes[0].machine, Millis(seen.world.now)
-    assert isinstance(one, Observer)
-    hour = one.witnessing._hour
-    asker = seen.society.ids[1]
-    now = one.replica.start_of(hour * MAINNET.hour_slots)
+    one, now, hour = just_begun()
+    asker = one.society.ids[1]
     unknown = write_witness(SampleAsked(hour, (Digest(b"x" * 32),)))
     assert one.witnessing.on_frame(now, asker, unknown, -1) == []
-    names = tuple(sorted(row.name for row in one.witnessing._answered_for(hour)))
-    reads = [one.witnessing.on_frame(now, asker, write_witness(SampleAsked(hour, names)), -1) for _ in range(100)]
-    assert sum(map(bool, reads)) == 64
+    names = tuple(row.root for row in one.witnessing._answered_for(hour))
+    for question in (SampleAsked(hour, names), ClaimAsked(hour), NextAsked(hour)):
+        for _ in range(SERVED_MAX - isinstance(question, SampleAsked)):
+            assert rejection(one.witnessing.on_frame(now, asker, write_witness(question), -1)) is None
+        refused = rejection(one.witnessing.on_frame(now, asker, write_witness(question), -1))
+        assert refused == "more questions than a witness has"
+    assert len(one.witnessing._reading) == SERVED_MAX - 1
     assert one.witnessing.on_read(SegmentsRead(-999, ())) == []
+
+
+def just_begun() -> tuple[Observer, Millis, int]:
+    """Node 0 when the third HOUR has begun and nobody has looked yet."""
+    seen = watched(hours=2.03)
+    one = seen.world.nodes[0].machine
+    assert isinstance(one, Observer)
+    return one, Millis(seen.world.now), 2
+
+
+def rejection(out: Sequence[Out]) -> str | None:
+    """Why a frame was rejected, which then is all that follows; None for one that was not."""
+    reasons = [one.fact.reason for one in out if isinstance(one, Noted) and isinstance(one.fact, Rejected)]
+    assert not reasons or len(out) == 1
+    return reasons[0] if reasons else None
+
+
+def test_a_statement_counts_if_a_report_with_it_is_one_that_everybody_takes() -> None:
+    one, now, hour = just_begun()
+    society, me = one.society, one.me
+    registry = one.replica.next()[0].checkpoint.registry
+    at = one.witnessing._checkpoint(hour)
+    assert at is not None
+    drawn = witnesses(society.law.network, at.seed, hour, me, registry.entities, registry.order)
+    asker, place = drawn[1], 1
+    key = society.keys[registry.members[asker].era_key].signing
+    root = one.witnessing._root_of(hour + 1)
+    said = state_work(key, society.law.network, me, hour, root, Work(1, 0, 1_000))
+    more = said[:6] + (1_001).to_bytes(2, "big")
+    more += key.sign_as_is(statement_signable(society.law.network, me, hour, root, more))
+    other = state_work(key, society.law.network, me, hour, Digest(b"o" * 32), Work(1, 0, 1_000))
+
+    def judged(peer: NodeId, place: int, statement: bytes) -> str | None:
+        one.witnessing._served.clear()
+        return rejection(one.witnessing.on_frame(now, peer, write_witness(Stated(hour, place, statement)), -1))
+
+    assert judged(asker, place, more) == "a statement of more than there is, or of what was never asked"
+    assert judged(asker, place, other) == judged(drawn[0], 0, said) == "a statement that its witness has not signed"
+    assert judged(asker, 0, said) == judged(asker, 8, said) == "a statement in another's place"
+    assert one.witnessing._stated.get(hour) is None
+    assert judged(asker, place, said) is None
+    assert one.witnessing._stated[hour] == {place: said}
+    one.witnessing._roots.clear()
+    assert judged(asker, place, said) == "a statement of more than there is, or of what was never asked"
+
+
+def test_an_answer_is_of_the_kind_and_by_the_node_that_was_asked_and_of_its_hour() -> None:
+    one, now, hour = just_begun()
+    me, (peer, other) = one.witnessing, one.society.ids[1:3]
+    (send,) = me._look(0, peer)
+    assert isinstance(send, Send)
+    claim = write_witness(Claim(b"", ()))
+    for node, answer in (
+        (peer, write_witness(Next(Digest(bytes(32))))),
+        (peer, write_witness(Taken())),
+        (other, claim),
+    ):
+        assert rejection(me.on_frame(now, node, answer, send.exchange)) == "an answer that no witness waits for"
+    assert me.on_frame(now, peer, claim, send.exchange) == []
+    assert rejection(me.on_frame(now, peer, claim, send.exchange)) == "an answer that no witness waits for"
+    (late,) = me._look(1, peer)
+    assert isinstance(late, Send)
+    me.on_timer(Millis(now + HOUR_MS), ("witness", "hour"))
+    assert me._hour == hour + 1
+    before = dict(me._targets)
+    assert me.on_frame(Millis(now + HOUR_MS), peer, write_witness(Next(Digest(bytes(32)))), late.exchange) == []
+    assert me._targets == before
+
+
+def test_a_node_without_time_is_asked_once_more_and_then_told_what_was_seen() -> None:
+    one, now, _ = just_begun()
+    me, peer = one.witnessing, one.society.ids[1]
+    sends = [send for turn in (1, 2) for send in me._look(turn, peer)]
+    first, last = (send.exchange for send in sends if isinstance(send, Send))
+    assert me.on_frame(now, peer, write_witness(Next(Digest(b"n" * 32))), first) == []
+    told = me.on_failed(last)
+    assert [type(out.fact) for out in told if isinstance(out, Noted)] == [Witnessed]
+    (stated,) = (read_witness(out.frame) for out in told if isinstance(out, Send))
+    assert int.from_bytes(stated.statement[6:8], "big") == 333
+    assert me.on_failed(last) == me._look(2, peer) == []
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.data())
+def test_segments_of_every_size_are_looked_at_in_time(data: st.DataObject) -> None:
+    one, _, hour = begun()
+    segments = data.draw(st.integers(1, 40))
+    size = (segments - 1) * SEGMENT + 1
+    seen: set[int] = set()
+    for number in range(200):
+        drawn = one.witnessing._segments_of(hour, Digest(bytes((number,)) * 32), size)
+        assert 1 <= len(drawn) <= SEGMENTS
+        seen |= {*drawn}
+    assert seen == {*range(segments)}
+
+
+@cache
+def begun() -> tuple[Observer, Millis, int]:
+    return just_begun()
 
 
 RECORDS = (
@@ -267,16 +415,14 @@ def test_a_damaged_frame_is_refused_or_is_the_one_spelling_of_another(record: An
 @pytest.mark.parametrize(
     "claim", [Claim(b"b" * 32 + b"a" * 32, (1, 1)), Claim(b"a" * 64, (1, 1)), Claim(b"a" * 32, (1, 1)), Claim(b"a", ())]
 )
-def test_a_claim_names_each_receipt_once_with_its_size(claim: Claim) -> None:
+def test_a_claim_names_each_replica_once_with_its_size(claim: Claim) -> None:
     with pytest.raises(Malformed, match="ascending"):
         read_witness(write_witness(claim))
 
 
 def test_a_send_of_a_witness_is_an_exchange() -> None:
-    seen = watched(hours=1)
-    one = seen.world.nodes[0].machine
-    assert isinstance(one, Observer)
-    (sent,) = one.witnessing._ask(seen.society.ids[1], NextAsked(0), None)
+    one, _, _ = begun()
+    (sent,) = one.witnessing._ask(one.society.ids[1], 1, NextAsked(0))
     assert isinstance(sent, Send)
     assert sent.channel is Channel.WITNESS
     assert sent.exchange > 0

@@ -100,7 +100,9 @@ async def test_a_store_is_a_sorted_table_whose_commits_are_whole(
                     else:
                         model.pop((op.table, op.key), None)
             for (table, key), value in model.items():
+                assert store.peek(table, key) == value
                 assert await store.get(table, key) == value
+            assert store.peek("t", ("nobody's",)) is None
             for scan in scans:
                 assert await rows(store.scan(*scan)) == stated(model, *scan)
 
@@ -192,6 +194,8 @@ async def test_a_closed_store_says_so(engine: Engine, tmp_path: Path) -> None:
         await store.aclose()
         with pytest.raises(trio.ClosedResourceError):
             await store.get("t", (1,))
+        with pytest.raises(trio.ClosedResourceError):
+            store.peek("t", (1,))
         with pytest.raises(trio.ClosedResourceError):
             await store.commit([Put("t", (2,), b"")])
         with pytest.raises(trio.ClosedResourceError):
