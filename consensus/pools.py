@@ -4,9 +4,9 @@ Everything is bounded and keyed, so that a repetition costs nothing; what a bran
 left out when a body is made, and forgotten when its time is over.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Final, NamedTuple, TypeVar
 
 from consensus.admission import Registration, SignedPool, SignedRegistration
 from consensus.block import (
@@ -96,29 +96,39 @@ class Pools:
 
     def body(self, rules: Rules, state: State, slot: int, payload: bytes) -> BlockBody:
         """What a block on top of a state at its slot can carry, the oldest first; each is checked against that branch."""
-        reports = _able(self.reports.values(), lambda one: isinstance(check_report(rules, state, slot, one), Included))
-        votes = _able(self.votes.values(), lambda one: check_vote(rules, state, one) is None)
-        joining = _able(self.registrations.values(), lambda one: check_registration(rules, state, one) is None)
-        pools = _able(self.pools.values(), lambda one: check_pool(rules, state, one) is None)
-        voters = _able(
-            self.double_votes.values(), lambda one: not isinstance(check_double_vote(rules, state, one), str)
-        )
-        double_votes = tuple(islice(voters, EVIDENCE_MAX))
+        able = self._able(rules, state, slot)
+        double_votes = tuple(islice(able.double_votes, EVIDENCE_MAX))
         accused = {one.first.vote.voter for one in double_votes}
-        proposers = _able(
-            (one for entity, one in self.double_proposals.items() if entity not in accused),
-            lambda one: not isinstance(check_double_proposal(rules, state, one), str),
-        )
-        uncles = _able(self.headers.values(), lambda one: check_uncle(rules, state, one) is None)
+        proposers = (one for one in able.double_proposals if one.first.header.entity not in accused)
+        uncles = (one for one in self.headers.values() if check_uncle(rules, state, one) is None)
         return BlockBody(
-            votes=tuple(islice(votes, VOTES_MAX)),
-            reports=tuple(islice(reports, REPORTS_MAX)),
+            votes=tuple(islice(able.votes, VOTES_MAX)),
+            reports=tuple(islice(able.reports, REPORTS_MAX)),
             double_votes=double_votes,
             double_proposals=tuple(islice(proposers, EVIDENCE_MAX)),
             uncles=tuple(islice(uncles, UNCLES_MAX)),
-            registrations=tuple(islice(joining, REGISTRATIONS_MAX)),
-            pools=tuple(islice(pools, REGISTRATIONS_MAX)),
+            registrations=tuple(islice(able.registrations, REGISTRATIONS_MAX)),
+            pools=tuple(islice(able.pools, REGISTRATIONS_MAX)),
             payload=payload,
+        )
+
+    def is_pending(self, rules: Rules, state: State, slot: int) -> bool:
+        """Whether such a block would be busy before it has a payload; costs the checks up to the first that fits."""
+        return any(True for _ in chain.from_iterable(self._able(rules, state, slot)))
+
+    def _able(self, rules: Rules, state: State, slot: int) -> "_Able":
+        """What fits, of each kind, checked as it is taken."""
+        return _Able(
+            (one for one in self.votes.values() if check_vote(rules, state, one) is None),
+            (one for one in self.reports.values() if isinstance(check_report(rules, state, slot, one), Included)),
+            (one for one in self.double_votes.values() if not isinstance(check_double_vote(rules, state, one), str)),
+            (
+                one
+                for one in self.double_proposals.values()
+                if not isinstance(check_double_proposal(rules, state, one), str)
+            ),
+            (one for one in self.registrations.values() if check_registration(rules, state, one) is None),
+            (one for one in self.pools.values() if check_pool(rules, state, one) is None),
         )
 
     def forget(self, state: State, slot: int) -> None:
@@ -152,5 +162,12 @@ def _is_fresh(state: State, one: Registration) -> bool:
     return state.checkpoint.has(Point(one.checkpoint_hour, one.checkpoint))
 
 
-def _able(waiting: Iterable[Waiting], fits: Callable[[Waiting], bool]) -> Iterator[Waiting]:
-    return (one for one in waiting if fits(one))
+class _Able(NamedTuple):
+    """What makes a block busy."""
+
+    votes: Iterator[SignedVote]
+    reports: Iterator[SignedReport]
+    double_votes: Iterator[DoubleVote]
+    double_proposals: Iterator[DoubleProposal]
+    registrations: Iterator[SignedRegistration]
+    pools: Iterator[SignedPool]

@@ -154,7 +154,7 @@ class ConsensusReplica:
         if self.signatory is not None:
             drawn = self.leaders(state, slot)
             waits = self.signatory.own.node in drawn[1:]
-            self._was_pending = waits and self.pools.body(self.rules, state, slot, b"").is_busy
+            self._was_pending = waits and self.pools.is_pending(self.rules, state, slot)
             out += self.signatory.due(state, slot, drawn, self.start_of(slot))
         return out + self._register(state)
 

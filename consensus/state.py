@@ -115,13 +115,17 @@ def _new_hour(law: Constitution, state: State) -> State:
 
 def leaders(law: Constitution, state: State, slot: int) -> tuple[bytes, ...]:
     """Who may publish a slot, at most six entities, rank 0 first; state is that at the slot's beginning."""
-    now = state.checkpoint
-    past = next((one for one in reversed(state.recent) if one.hour <= now.hour - STATE_HOURS), state.recent[0])
-    entities = {*now.registry.entities.values()}
-    weights = {entity: weight for entity, weight in past.weights.items() if entity in entities}
+    entities = {*state.checkpoint.registry.entities.values()}
+    weights = {entity: weight for entity, weight in weighing(state).weights.items() if entity in entities}
     rest = cooldown(weights, law.params.cooldown_slots)
     resting = {entity for at, entity in state.publishers if at >= slot - rest}
     return ranks(law.params.leader_rule, law.network, state.seed, slot, weights, resting)
+
+
+def weighing(state: State) -> Checkpoint:
+    """The checkpoint whose weights a draw goes by: the last one at least two HOURs before, or the first (CONSENSUS §2)."""
+    latest = state.checkpoint.hour - STATE_HOURS
+    return next((one for one in reversed(state.recent) if one.hour <= latest), state.recent[0])
 
 
 def at_hour(state: State, hour: int) -> Checkpoint | None:

@@ -58,7 +58,6 @@ class Society:
 
     def __init__(self, seed: int, nodes: int, founders: int, params: Params) -> None:
         self.seed = seed
-        self.eras = 1
         self.identities = [KeyPair.from_seed(derive(seed, "identity", number).randbytes(32)) for number in range(nodes)]
         self.ids = [NodeId(one.public) for one in self.identities]
         self.law = Constitution(Network(derive(seed, "network").randbytes(32)), params, tuple(self.ids[:founders]))
@@ -84,8 +83,6 @@ class Society:
             ours[keys.signing.public] = keys
             return self.keys.setdefault(keys.signing.public, keys)
 
-        for era in range(1, self.eras):
-            new_keys(era)
         return Own(self.ids[number], me, ours.get, new_keys, capacity=1 << 40)
 
     def report(self, state: State, hour: int, node: NodeId, work: Work) -> SignedReport | None:

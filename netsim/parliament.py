@@ -81,7 +81,7 @@ class Equivocator(Citizen):
             if block.header.entity != self.me or member is None:
                 return None
             body = BlockBody() if block.body != BlockBody() else replace(block.body, uncles=())
-            header = replace(block.header, body=body_digest(body), payload=block.header.payload)
+            header = replace(block.header, body=body_digest(body))
             if header == block.header:
                 return None
             return pack(

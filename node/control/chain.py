@@ -8,9 +8,8 @@ from typing import Any
 
 from consensus.checkpoint import votes_per_mille
 from consensus.ids import Millis, NodeId
-from consensus.params import STATE_HOURS
 from consensus.replica import ConsensusReplica
-from consensus.state import State, at_hour
+from consensus.state import State, weighing
 from consensus.tally import Credit, live_ppm
 
 
@@ -44,7 +43,7 @@ def _why(replica: ConsensusReplica, state: State, drawn: tuple[bytes, ...]) -> s
     """Why the leader of the next slot leads, in a sentence."""
     if not drawn:
         return "nobody registered has weight: the Server publishes"
-    past = at_hour(state, max(state.recent[0].hour, state.checkpoint.hour - STATE_HOURS)) or state.recent[0]
+    past = weighing(state)
     total = sum(past.weights.values())
     share = 1_000 * past.weights.get(drawn[0], 0) // max(1, total)
     rule = replica.params.leader_rule.name.lower()
