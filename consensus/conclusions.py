@@ -2,6 +2,9 @@
 
 A simulation keeps conclusions for all its nodes. A node keeps them for a slot, and no more than some: what peers send makes
 new ones. Invalid blocks are a conclusion, too; the block itself is not kept with it.
+
+Kept for longer: how far the empty HOURs after a block were followed. A network that stood still for a year begins nine
+thousand of them at once, or, with the short HOURs of a devnet, half a million; `approach` takes them in pieces.
 """
 
 from collections.abc import Callable
@@ -17,6 +20,8 @@ from consensus.transition import extend
 Deduced = TypeVar("Deduced")
 
 CONCLUSIONS_MAX: Final = 256
+FOLLOWED_MAX: Final = 64
+"""Blocks after which HOURs were empty."""
 
 
 class Conclusions:
@@ -25,6 +30,8 @@ class Conclusions:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._known: dict[Any, Any] = {} if rules.shared is None else rules.shared
+        self._followed: dict[Digest, State] = {}
+        """The state at the beginning of the last HOUR that was reached after a block, by the block."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -34,8 +41,27 @@ class Conclusions:
         law = self._rules.law
         first = slot - slot % law.params.hour_slots
         if state.slot + 1 < first:
-            state = self._deduce(("at", state.id, first), partial(at_slot, law, state, first))
+            state = self._deduce(("at", state.id, first), partial(self._hour_after, state, first))
         return self._deduce(("at", state.id, slot), partial(at_slot, law, state, slot))
+
+    def reached(self, state: State) -> State:
+        """The state after a block, as far as its empty HOURs were followed."""
+        return self._followed.get(state.id, state)
+
+    def approach(self, state: State, slot: int, hours: int) -> None:
+        """Follow the empty HOURs between a block and a slot, at most so many of them."""
+        size = self._rules.law.params.hour_slots
+        self._hour_after(state, min(slot // size, self.reached(state).slot // size + hours) * size)
+
+    def _hour_after(self, state: State, first: int) -> State:
+        """The state at the first slot of an HOUR, from the last one of that way that is known."""
+        known = self.reached(state)
+        made = at_slot(self._rules.law, known if known.slot < first else state, first)
+        self._followed.pop(state.id, None)
+        self._followed[state.id] = max(known, made, key=lambda one: one.slot)
+        if len(self._followed) > FOLLOWED_MAX:
+            del self._followed[next(iter(self._followed))]
+        return made
 
     def leaders(self, state: State, slot: int) -> tuple[bytes, ...]:
         """Who may publish a slot; state is that at its beginning."""

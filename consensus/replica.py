@@ -52,6 +52,10 @@ WAITING_MAX: Final = 4_096
 """Registrations that wait for a block; an eighth as many of pools."""
 REMEMBERED_MAX: Final = 256
 """Payloads that were invalid, and peers that are asked for more."""
+EMPTY_HOURS: Final = 64
+"""As many are followed in one step, and the next step comes"""
+EMPTY_PAUSE_MS: Final = 20
+"""later: the network stood still for long, and nothing else shall because of it."""
 SERVED: Final = 64
 """Blocks that are held ready for who asks; older ones are read."""
 UNPAYABLE: Final = "a block whose payload is invalid"
@@ -126,7 +130,7 @@ class ConsensusReplica:
                 self._join(block, data, extend(self.rules, parent, block), is_late=False)
         self._follow(self._slot)
         self._rows = {}
-        return [Wake(("slot", self._slot + 1), self.start_of(self._slot + 1))]
+        return [Wake(("slot", self._slot + 1), self.start_of(self._slot + 1)), *self._approach(now)]
 
     def wake(self, now: Millis, key: tuple[str | int, ...]) -> list[Doing]:
         """What is due at the time that a `Wake` named."""
@@ -137,6 +141,8 @@ class ConsensusReplica:
                 return self._on_propose(slot, rank)
             case ("vote", int(slot)):
                 return self._on_vote(slot)
+            case ("approach",):
+                return self._approach(now)
             case _:
                 return self._on_early(now)
 
@@ -149,6 +155,8 @@ class ConsensusReplica:
             return out  # the machine was asleep: what was due is past
         out += self._follow(slot)
         head = self.head()
+        if self.is_behind:
+            return out + self._approach(now)
         state = self._known.at(head, slot)
         self.pools.forget(state, slot)
         if self.signatory is not None:
@@ -157,6 +165,19 @@ class ConsensusReplica:
             self._was_pending = waits and self.pools.is_pending(self.rules, state, slot)
             out += self.signatory.due(state, slot, drawn, self.start_of(slot))
         return out + self._register(state)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more empty HOURs lie between the head and now than are followed in one step: nothing is judged by then."""
+        size = self.params.hour_slots
+        return self._slot // size > self._known.reached(self.head()).slot // size + EMPTY_HOURS
+
+    def _approach(self, now: Millis) -> list[Doing]:
+        """Follow some of the HOURs in which nobody published; until that is done, nothing is ours to do."""
+        if not self.is_behind:
+            return []
+        self._known.approach(self.head(), self._slot, EMPTY_HOURS)
+        return [Wake(("approach",), Millis(now + EMPTY_PAUSE_MS))]
 
     # ------------------------------------------------------------------ our own part
 
@@ -174,7 +195,7 @@ class ConsensusReplica:
     def _on_propose(self, slot: int, rank: int) -> list[Doing]:
         """Our rank's time: ask for a payload, if nothing valid was seen and it is our turn on this branch."""
         head = self.head()
-        if self.signatory is None or head.slot >= slot or slot != self._slot:
+        if self.signatory is None or head.slot >= slot or slot != self._slot or self.is_behind:
             return []
         state = self._known.at(head, slot)
         if 0 < rank < SERVER_RANK and not self._was_pending:
@@ -198,7 +219,7 @@ class ConsensusReplica:
 
     def _on_vote(self, slot: int) -> list[Doing]:
         """Our vote of this HOUR, once."""
-        if self.signatory is None or slot != self._slot:
+        if self.signatory is None or slot != self._slot or self.is_behind:
             return []
         head = self.head()
         if head.id not in self._full and self.pools.leaves_out(self.rules, head):
@@ -239,6 +260,8 @@ class ConsensusReplica:
         try:
             if topic is Topic.BLOCKS:
                 return self._take(now, read_block(data), data, peer)
+            if self.is_behind:
+                return Heard.IGNORE, []  # whether it is right follows from a state that is not there yet
             if topic is Topic.VOTES:
                 return self._on_vote_heard(read_vote(data))
             if topic is Topic.BEACONS:
@@ -253,8 +276,11 @@ class ConsensusReplica:
         return Heard.REJECT, [Told(RecordRefused(topic, reason))]
 
     def next(self) -> tuple[State, int]:
-        """The state for the next block that could be made, and its slot."""
+        """The state for the next block that could be made, and its slot; as far as they were followed, while empty HOURs are."""
         head = self.head()
+        if self.is_behind:
+            slot = self._known.reached(head).slot + 1
+            return self._known.at(head, slot), slot
         slot = max(self._slot, head.slot + 1)
         return self._known.at(head, slot), slot
 

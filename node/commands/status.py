@@ -62,6 +62,8 @@ def _chain(chain: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"           ERA {chain['era']}: {chain['registered']} registered, {chain['voters']} vote"
     yield f"leader     {chain['leader'][:8]} of slot {chain['next_slot']}: {chain['why']}"
+    if chain["hours_behind"]:
+        yield f"           {chain['hours_behind']:,} HOURs without a block are still to be followed: until then nothing is judged or signed"
     if chain["doubled"]:
         yield "double     another program signs with this node's key: this one signs nothing; stop one and start the other anew"
 

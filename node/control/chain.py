@@ -23,6 +23,7 @@ def standing(replica: ConsensusReplica, now: Millis) -> Mapping[str, Any]:
     drawn = replica.leaders(state, following)
     return {
         "slot": slot,
+        "hours_behind": (slot - following) // replica.params.hour_slots if replica.is_behind else 0,
         "head": head.id.hex(),
         "head_slot": head.slot,
         "height": head.height,

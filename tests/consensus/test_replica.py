@@ -1,5 +1,6 @@
 """Towns of replicas: what becomes final and when, what hostile peers can do, and what survives a restart."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -13,13 +14,22 @@ from consensus import catchup, replica
 from consensus.admission import SignedRegistration
 from consensus.block import Block, BlockBody, block_id, read_block, sign_header
 from consensus.catchup import ANSWER_BLOCKS, BlockAnswer
+from consensus.checkpoint import Checkpoint, Constitution, roll
 from consensus.finality import SignedVote, read_vote, sign_vote
 from consensus.ids import Digest, Millis, NodeId
 from consensus.inclusion import Rules
 from consensus.params import DEVNET, EARLY_MS, HELD_SLOTS, SERVER_RANK, Params
 from consensus.reasons import Reason
 from consensus.records import pack, unpack
-from consensus.replica import REMEMBERED_MAX, SERVED, UNPAYABLE, WAITING_MAX, ConsensusReplica
+from consensus.replica import (
+    EMPTY_HOURS,
+    EMPTY_PAUSE_MS,
+    REMEMBERED_MAX,
+    SERVED,
+    UNPAYABLE,
+    WAITING_MAX,
+    ConsensusReplica,
+)
 from consensus.signer import SigningJournal
 from consensus.waiting import EARLY_MAX, ORPHANS_MAX
 from consensus.wishes import (
@@ -39,6 +49,7 @@ from consensus.wishes import (
     Topic,
     Wake,
 )
+from node.control.chain import standing
 from tests.consensus.test_transition import pool, sign_pool
 from tests.consensus.towns import BEGAN, EMPTY, LASTING, SLOT, Dweller, Town, kept, verify, verify_proof
 from tests.consensus.worlds import FULL, NETWORK, Village, key, named, sign_registration
@@ -422,6 +433,42 @@ def test_a_machine_that_slept_does_nothing_of_what_was_due() -> None:
     late = Millis(BEGAN + 90 * SLOT + 3)
     assert me.wake(late, ("slot", 5)) == [Wake(("slot", 91), Millis(BEGAN + 91 * SLOT))]
     assert me.wake(late, ("vote", 5)) == me.wake(late, ("propose", 5, SERVER_RANK)) == []
+
+
+def test_a_network_that_stood_still_for_long_is_followed_in_pieces_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rolled: list[int] = []
+
+    def counted(law: Constitution, recent: Sequence[Checkpoint], *rest: Any) -> Checkpoint:
+        rolled.append(recent[-1].hour)
+        return roll(law, recent, *rest)
+
+    monkeypatch.setattr("consensus.state.roll", counted)
+    town = Town(3)
+    town.run(4 * LASTING.hour_slots)
+    vote = town.up[0].spread(Topic.VOTES)[-1]
+    town.stop(0, 1, 2)
+    still = 5 * EMPTY_HOURS + 9
+    town.now = Millis(BEGAN + (4 + still) * LASTING.hour_slots * SLOT + 1)
+    for number in range(3):
+        rolled.clear()
+        me = town.start(number).replica
+        steps = 0
+        while me.is_behind:
+            assert len(rolled) <= EMPTY_HOURS + 9
+            assert standing(me, town.now)["hours_behind"] > EMPTY_HOURS - 9
+            assert me.hear(town.now, Topic.VOTES, vote, STRANGER) == (Heard.IGNORE, [])
+            assert me.wake(town.now, ("vote", me.slot_at(town.now))) == []
+            rolled.clear()
+            [again] = me.wake(town.now, ("approach",))
+            assert again == Wake(("approach",), Millis(town.now + EMPTY_PAUSE_MS))
+            steps += 1
+        assert steps == 4
+        assert me.wake(town.now, ("approach",)) == []
+    rolled.clear()
+    town.run((4 + still + 5) * LASTING.hour_slots)
+    assert {one.replica.head().slot // LASTING.hour_slots for one in town.up.values()} == {still + 8}
+    assert min(town.finals()) >= still + 6
+    assert rolled.count(still) <= 3, "the way that was followed is followed once"
 
 
 def test_before_the_first_slot_it_is_slot_0() -> None:

@@ -56,6 +56,8 @@ def test_the_standing_is_that_of_the_head_and_says_why_who_leads(town: Town, rep
     assert second.endswith("3 registered, 3 vote")
     assert facts["leader"][:8] in third
     assert len([*_chain({**facts, "doubled": True})]) == 4
+    assert facts["hours_behind"] == 0
+    assert [line for line in _chain({**facts, "hours_behind": 1_500}) if "1,500 HOURs without a block" in line]
 
 
 def test_a_network_in_which_nobody_has_weight_is_led_by_its_server() -> None:

@@ -4,6 +4,7 @@ Everything is the daemon's but its process, its disk engine and its sockets. Tim
 """
 
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from io import StringIO
@@ -52,7 +53,7 @@ class Network:
             "test",
             Mode.DEVNET,
             author,
-            Millis(1_700_000_000_000),
+            Millis(time.time_ns() // 1_000_000),
             Timing(1, 3, 3, 12, 100, 610, 30),
             LeaderRule.SORTITION,
             (author,),
