@@ -13,19 +13,19 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from consensus import catchup
-from consensus.admission import SignedPool, SignedRegistration, pool_id, read_pool, read_registration
 from consensus.block import REPORTS_MAX, Block, BlockHeader, block_id, read_block
 from consensus.conclusions import Conclusions
 from consensus.encoding import Malformed
 from consensus.finality import SignedVote, Vote, read_vote, vote_signable
 from consensus.forks import Tree
 from consensus.ids import Digest, Millis, NodeId
-from consensus.inclusion import Invalid, Rules, check_pool, check_registration, check_report, era_keys
+from consensus.inclusion import Invalid, Rules, era_keys
 from consensus.params import EARLY_MS, LATE_MS, SERVER_RANK
+from consensus.petitions import take_in
 from consensus.pools import Pools
-from consensus.reasons import BLAMED, Reason
+from consensus.reasons import Reason
 from consensus.records import pack, unpack
-from consensus.report import SignedReport, read_report
+from consensus.report import SignedReport
 from consensus.signatory import Own, Signatory
 from consensus.state import State, at_hour
 from consensus.transition import extend
@@ -48,8 +48,6 @@ from consensus.wishes import (
 
 AHEAD_SLOTS: Final = 2
 """A block for a slot still further ahead is not looked at."""
-WAITING_MAX: Final = 4_096
-"""Registrations that wait for a block; an eighth as many of pools."""
 REMEMBERED_MAX: Final = 256
 """Payloads that were invalid, and peers that are asked for more."""
 EMPTY_HOURS: Final = 64
@@ -264,13 +262,10 @@ class ConsensusReplica:
                 return Heard.IGNORE, []  # whether it is right follows from a state that is not there yet
             if topic is Topic.VOTES:
                 return self._on_vote_heard(read_vote(data))
-            if topic is Topic.BEACONS:
-                return self._on_report(read_report(data))
-            if topic is Topic.POOLS:
-                return self._on_pool(read_pool(data))
-            return self._on_registration(read_registration(data))
+            found = take_in(self.rules, self.pools, self.next, self._slot, topic, data)
         except Malformed as error:
             return self._refuse(topic, str(error))
+        return self._refuse(topic, found) if isinstance(found, Reason) else (found, [])
 
     def _refuse(self, topic: Topic, reason: str) -> tuple[Heard, list[Doing]]:
         return Heard.REJECT, [Told(RecordRefused(topic, reason))]
@@ -283,39 +278,6 @@ class ConsensusReplica:
             return self._known.at(head, slot), slot
         slot = max(self._slot, head.slot + 1)
         return self._known.at(head, slot), slot
-
-    def _on_report(self, signed: SignedReport) -> tuple[Heard, list[Doing]]:
-        if (signed.report.hour, signed.report.node) in self.pools.reports:
-            return Heard.IGNORE, []
-        found = check_report(self.rules, *self.next(), signed)
-        if isinstance(found, Reason):
-            return self._judged(Topic.BEACONS, found)
-        self.pools.add_report(signed, self._slot)
-        return Heard.ACCEPT, []
-
-    def _judged(self, topic: Topic, reason: Reason) -> tuple[Heard, list[Doing]]:
-        """Refuse what no branch can make right; what depends on the branch or on time is only not passed on."""
-        return self._refuse(topic, reason) if reason in BLAMED else (Heard.IGNORE, [])
-
-    def _on_registration(self, signed: SignedRegistration) -> tuple[Heard, list[Doing]]:
-        one = signed.registration
-        if (one.era, one.node) in self.pools.registrations or len(self.pools.registrations) >= WAITING_MAX:
-            return Heard.IGNORE, []
-        reason = check_registration(self.rules, self.next()[0], signed)
-        if reason is not None:
-            return self._judged(Topic.ADMISSIONS, reason)
-        self.pools.add_registration(signed)
-        return Heard.ACCEPT, []
-
-    def _on_pool(self, signed: SignedPool) -> tuple[Heard, list[Doing]]:
-        name = pool_id(signed.pool, self.law.network)
-        if (signed.pool.era, name) in self.pools.pools or len(self.pools.pools) >= WAITING_MAX // 8:
-            return Heard.IGNORE, []
-        reason = check_pool(self.rules, self.next()[0], signed)
-        if reason is not None:
-            return self._judged(Topic.POOLS, reason)
-        self.pools.add_pool(signed, name)
-        return Heard.ACCEPT, []
 
     # ------------------------------------------------------------------ votes
 

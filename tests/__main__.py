@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -37,7 +37,10 @@ TIERS: Final = (
 
 
 COVERED: Final = ("tests/consensus", "tests/vectors")
-"""What reaches every branch of consensus; only this runs under coverage, which makes Python three times as slow."""
+"""What reaches every branch of consensus: the component tier runs all of it again, under coverage, which makes Python three times
+as slow, and with few examples of each law."""
+COVERED_EXAMPLES: Final = "10"
+BYTECODE: Final = ROOT / ".run" / "bytecode"
 PYTEST: Final = [sys.executable, "-m", "pytest"]
 
 
@@ -74,30 +77,26 @@ def total(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def run(tier: Tier, arguments: Sequence[str]) -> Outcome:
-    """Runs one tier and prints what it did; consensus has to be covered to the last branch by the whole unit tier.
+    """Runs one tier and prints what it did; consensus has to be covered to the last branch by the whole component tier.
 
     A whole tier is spread over processes; chosen tests run in one, so that pytest's --pdb and -s do what they should.
-    In the whole unit tier COVERED runs under coverage beside all the rest.
+    In the whole component tier COVERED runs under coverage beside all the rest.
     """
     say(f"== {tier.name} tier, limit {tier.limit_s} s")
-    covering = tier.name == "unit" and not arguments
-    if tier.name == "unit" and arguments:
+    covering = tier.name == "component" and not arguments
+    if tier.name == "component" and arguments:
         say("== the coverage of consensus is not measured, since arguments for pytest were given")
     with tempfile.TemporaryDirectory(prefix="lucid-tests-") as folder:
         data = Path(folder, "coverage")
         coverage = [sys.executable, "-m", "coverage"]
         start = time.monotonic()
+        parts = [Part(PYTEST, tier.marks, list(arguments or tier.spread))]
         if covering:
             traced = [*coverage, "run", f"--data-file={data}", "-m", "pytest"]
-            rest = [f"--ignore={name}" for name in COVERED]
-            parts = [(traced, list(COVERED)), (PYTEST, [*tier.spread, "tests", *rest])]
-        else:
-            parts = [(PYTEST, list(arguments or tier.spread))]
+            parts[0].chosen.extend(["tests", *(f"--ignore={name}" for name in COVERED)])
+            parts.append(Part(traced, "not system", list(COVERED), {"LUCID_EXAMPLES": COVERED_EXAMPLES}))
         reports = [Path(folder, f"report-{number}.xml") for number in range(len(parts))]
-        running = [
-            begin([*command, "-q", "-rs", "-m", tier.marks, f"--junit-xml={report}", "-o", "junit_logging=no", *chosen])
-            for (command, chosen), report in zip(parts, reports, strict=True)
-        ]
+        running = [part.begin(report) for part, report in zip(parts, reports, strict=True)]
         codes = [process.wait() for process in running]
         seconds = time.monotonic() - start
         outcomes = [counts(report) for report in reports]
@@ -108,7 +107,7 @@ def run(tier: Tier, arguments: Sequence[str]) -> Outcome:
         if covering and not whole.failed and whole.passed:
             floor = execute([*coverage, "report", f"--data-file={data}", "--include=consensus/*", "--fail-under=100"])
             if floor:
-                say("== the unit tier has to cover every branch of consensus, and does not: see the lines above")
+                say("== the component tier has to cover every branch of consensus, and does not: see the lines above")
                 whole = total([whole, Outcome(failed=1)])
     say(f"== {tier.name} tier: {whole} in {seconds:.1f} s")
     if seconds > tier.limit_s:
@@ -116,14 +115,50 @@ def run(tier: Tier, arguments: Sequence[str]) -> Outcome:
     return whole
 
 
-def begin(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of pytest: its command, the marks and the files that it chooses, and what its environment has besides."""
+
+    command: list[str]
+    marks: str
+    chosen: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def begin(self, report: Path) -> "subprocess.Popen[bytes]":
+        """Starts it; what became of its tests will be in the report."""
+        options = ["-q", "-rs", "-m", self.marks, f"--junit-xml={report}", "-o", "junit_logging=no"]
+        return begin([*self.command, *options, *self.chosen], self.environment)
+
+
+def begin(command: Sequence[str], more: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, cwd=ROOT, env=environment() | dict(more or {}), stdin=subprocess.DEVNULL)
+
+
+def environment() -> dict[str, str]:
     # A test that forgets to name a home must not find the user's.
-    environment = {name: value for name, value in os.environ.items() if name != "LUCID_HOME"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+    kept = {name: value for name, value in os.environ.items() if name not in {"LUCID_HOME", "PYTHONDONTWRITEBYTECODE"}}
+    return kept | {"PYTHONPYCACHEPREFIX": str(BYTECODE)}
 
 
 def execute(command: Sequence[str]) -> int:
     return begin(command).wait()
+
+
+def compile_tests() -> None:
+    """Lets pytest compile all tests where that was never done, so that the processes of a tier do not each do it again."""
+    if BYTECODE.exists():
+        return
+    start = time.monotonic()
+    halves = (["tests/node"], ["tests", "--ignore=tests/node"])
+    running = [
+        subprocess.Popen(
+            [*PYTEST, "--collect-only", "-q", *half], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+        )
+        for half in halves
+    ]
+    for process in running:
+        process.wait()  # what cannot be collected is told by the tier that needs it
+    say(f"== compiled the tests in {time.monotonic() - start:.1f} s")
 
 
 def verdict(ran: Sequence[tuple[Tier, Outcome]], *, selected: bool) -> list[str]:
@@ -148,6 +183,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen, rest = "all", list(arguments)
     if rest and rest[0] in {*names, "all"}:
         chosen = rest.pop(0)
+    if not rest:
+        compile_tests()
     try:
         ran = [(tier, run(tier, rest)) for tier in TIERS if chosen in {tier.name, "all"}]
     except KeyboardInterrupt:

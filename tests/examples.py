@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-EXAMPLES: Final = int(os.environ.get("LUCID_EXAMPLES", "50"))
+EXAMPLES: Final = int(os.environ.get("LUCID_EXAMPLES", "20"))
 """Of a law that does not say otherwise; `./lucid fuzz` sets it."""
 
 

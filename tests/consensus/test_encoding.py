@@ -199,7 +199,7 @@ def test_an_announced_length_reserves_nothing(major: int, size: int) -> None:
         *({True: 0}, {b"a": 0}, {None: 0}, {(1,): 0}, {1.5: 0}, {"\udfff": 0}, {UINT64_MAX + 1: 0}),
         *([1.0], {"a": 1.0}, [[{0: [bytearray()]}]]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_value_without_an_encoding_is_malformed(value: Any) -> None:
     with pytest.raises(Malformed):

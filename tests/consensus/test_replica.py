@@ -15,10 +15,12 @@ from consensus.admission import SignedRegistration
 from consensus.block import Block, BlockBody, block_id, read_block, sign_header
 from consensus.catchup import ANSWER_BLOCKS, BlockAnswer
 from consensus.checkpoint import Checkpoint, Constitution, roll
+from consensus.conclusions import FOLLOWED_MAX, Conclusions
 from consensus.finality import SignedVote, read_vote, sign_vote
 from consensus.ids import Digest, Millis, NodeId
 from consensus.inclusion import Rules
 from consensus.params import DEVNET, EARLY_MS, HELD_SLOTS, SERVER_RANK, Params
+from consensus.petitions import WAITING_MAX
 from consensus.reasons import Reason
 from consensus.records import pack, unpack
 from consensus.replica import (
@@ -27,7 +29,6 @@ from consensus.replica import (
     REMEMBERED_MAX,
     SERVED,
     UNPAYABLE,
-    WAITING_MAX,
     ConsensusReplica,
 )
 from consensus.signer import SigningJournal
@@ -54,6 +55,8 @@ from tests.consensus.test_transition import pool, sign_pool
 from tests.consensus.towns import BEGAN, EMPTY, LASTING, SLOT, Dweller, Town, kept, verify, verify_proof
 from tests.consensus.worlds import FULL, NETWORK, Village, key, named, sign_registration
 from tests.examples import examples
+
+pytestmark = pytest.mark.component
 
 STRANGER = NodeId(key(99).public)
 FAST = replace(LASTING, hour_slots=4)
@@ -469,6 +472,17 @@ def test_a_network_that_stood_still_for_long_is_followed_in_pieces_and_goes_on(m
     assert {one.replica.head().slot // LASTING.hour_slots for one in town.up.values()} == {still + 8}
     assert min(town.finals()) >= still + 6
     assert rolled.count(still) <= 3, "the way that was followed is followed once"
+
+
+def test_of_the_ways_that_were_followed_the_last_ones_are_remembered() -> None:
+    town = Town(1)
+    me = Conclusions(town.rules)
+    for number in range(FOLLOWED_MAX + 3):
+        branch = replace(town.village.genesis, id=Digest(bytes([number]) * 32))
+        me.approach(branch, 90 * LASTING.hour_slots, 2)
+        assert me.reached(branch).checkpoint.hour == 2
+    forgotten = replace(town.village.genesis, id=Digest(bytes(32)))
+    assert me.reached(forgotten) == forgotten
 
 
 def test_before_the_first_slot_it_is_slot_0() -> None:

@@ -17,6 +17,8 @@ from netsim.poot import Share, gini, stage, target
 from netsim.scenarios import SCENARIOS, named, recipe
 from netsim.strategies import HONEST, Collude, Withhold
 
+pytestmark = pytest.mark.component
+
 SIZE = MAINNET.hour_slots
 DAY = 24 * 60
 

@@ -41,6 +41,8 @@ from node.overlay.witness_frames import (
 from node.overlay.witnessing import SERVED_MAX, ReportMade, Witnessed, Witnessing
 from tests.examples import examples
 
+pytestmark = pytest.mark.component
+
 NODES = 5
 HOUR_MS = MAINNET.slot_ms * MAINNET.hour_slots
 SIZE = 1_200_000
