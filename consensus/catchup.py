@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
+from consensus.ancestry import Ancestry
 from consensus.block import BLOCK_BYTES_MAX
 from consensus.ids import Digest
 from consensus.records import Most, Size, pack, unpack
@@ -36,7 +37,7 @@ class BlockAnswer:
     blocks: Annotated[tuple[Annotated[bytes, Most(BLOCK_BYTES_MAX)], ...], Most(ANSWER_BLOCKS)]
 
 
-def question(recent: Iterable[Digest], chain: Sequence[Digest]) -> bytes:
+def question(recent: Iterable[Digest], past: Ancestry) -> bytes:
     """What a node has: the head and its nearest ancestors, the rest of its branch in even steps, then its final chain.
 
     recent goes from the head to the last final block; along the final chain the steps double, and the genesis is the last.
@@ -45,23 +46,28 @@ def question(recent: Iterable[Digest], chain: Sequence[Digest]) -> bytes:
     nearest, rest = (branch := [*recent])[:_NEAREST], branch[_NEAREST:]
     even = max(1, -(-len(rest) // _SPREAD))
     names = [*nearest, *rest[even - 1 :: even]]
-    step, at = 1, len(chain) - 1
+    step, at = 1, past.height
     while at > 0 and len(names) < QUESTION_IDS - 1:
-        names.append(chain[at])
+        names += [name for name in (past.at(at),) if name is not None]
         at, step = at - step, step * 2
-    return pack(BlockQuestion((*dict.fromkeys([*names, chain[0]]),)))
+    names += [name for name in (past.at(0),) if name is not None]
+    return pack(BlockQuestion((*dict.fromkeys(names),)))
 
 
-def answer(asked: bytes, branch: Sequence[Digest], stored: Callable[[Digest], bytes | None]) -> bytes:
+def answer(asked: bytes, past: Ancestry, path: Sequence[Digest], stored: Callable[[Digest], bytes | None]) -> bytes:
     """The blocks of a branch after the newest that the question names; at most 64 and a MiB, none if it names none of it.
 
-    `stored` reads a block. Raises Malformed for no question.
+    The branch is the final chain and then path, which begins with the last final block. `stored` reads a block. Raises
+    Malformed for no question.
     """
-    known = {*unpack(BlockQuestion, asked).known}
-    newest = next((at for at in range(len(branch) - 1, -1, -1) if branch[at] in known), len(branch))
+    places = {name: past.height + at for at, name in enumerate(path)}
+    heights = [places.get(name, past.height_of(name)) for name in unpack(BlockQuestion, asked).known]
+    newest = max((height for height in heights if height is not None), default=None)
     found: list[bytes] = []
-    for name in branch[newest + 1 : newest + 1 + ANSWER_BLOCKS]:
-        data = stored(name)
+    for height in range(newest + 1, newest + 1 + ANSWER_BLOCKS) if newest is not None else ():
+        at = height - past.height
+        name = path[at] if 0 <= at < len(path) else past.at(height)
+        data = None if name is None else stored(name)
         if data is None or sum(map(len, found)) + len(data) > ANSWER_BYTES:  # no block alone is so long
             break
         found.append(data)

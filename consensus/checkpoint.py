@@ -208,7 +208,7 @@ def roll(
         made = replace(made, voters=made.successors)
     if hour % params.era_hours == 0:
         made = _new_era(law, made, recent, at_final)
-    return replace(made, weights=_weigh(made))
+    return replace(made, weights=weigh(made))
 
 
 def _duties(before: Checkpoint, happened: Happened) -> dict[NodeId, Duty]:
@@ -261,7 +261,7 @@ def _remember(
     return {entity: hours for entity, hours in made.items() if hours}
 
 
-def _weigh(made: Checkpoint) -> dict[bytes, int]:
+def weigh(made: Checkpoint) -> dict[bytes, int]:
     """The weight of each entity of the registry, in the order of their names; what a pool earned itself counts for it."""
     out = made.expelled
     entity_of = {

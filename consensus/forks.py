@@ -29,9 +29,10 @@ class Leaf:
 class Tree:
     """The blocks of all branches from a root on; the root is a final checkpoint's block, or the genesis."""
 
-    def __init__(self, root: State) -> None:
+    def __init__(self, root: State, final: Point | None = None) -> None:
+        """The checkpoint is the root's, if it is not the genesis."""
         self.root = root.id
-        self.justified = root.justified
+        self.justified = final or root.justified
         self._leaves = {root.id: Leaf(root, root.id, is_late=False)}
 
     def __contains__(self, block: Digest) -> bool:

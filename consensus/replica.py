@@ -9,10 +9,12 @@ is invalid changes nothing, is told once as `RecordRefused`, and costs bounded w
 Source: CONSENSUS §2, §6, §7; DESIGN §3, §8.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from consensus import catchup
+from consensus.ancestry import Ancestry, Stored
 from consensus.block import REPORTS_MAX, Block, BlockHeader, block_id, read_block
 from consensus.conclusions import Conclusions
 from consensus.encoding import Malformed
@@ -27,6 +29,7 @@ from consensus.reasons import Reason
 from consensus.records import pack, unpack
 from consensus.report import SignedReport
 from consensus.signatory import Own, Signatory
+from consensus.snapshot import Snapshots
 from consensus.state import State, at_hour
 from consensus.transition import extend
 from consensus.waiting import Early, Orphans, remember
@@ -61,7 +64,11 @@ NOBODY: Final = Digest(b"")
 
 
 class ConsensusReplica:
-    """One node's consensus. `rows` are what it kept in its last life; `began` is when slot 0 began."""
+    """One node's consensus; `began` is when slot 0 began.
+
+    `rows` are what it kept in its last life of the tables journal and branches, and of blocks where it kept no chain yet;
+    `stored` reads those of the others, and what it keeps from now on. Without it they are all in `rows`.
+    """
 
     def __init__(
         self,
@@ -70,14 +77,17 @@ class ConsensusReplica:
         began: Millis,
         own: Own | None,
         rows: Mapping[tuple[str, tuple[str | bytes, ...]], bytes],
+        stored: Stored | None = None,
     ) -> None:
         self.rules, self.law, self.params = rules, rules.law, rules.law.params
-        self.began = began
-        self.own = own
+        self.began, self.own = began, own
         self.signatory: Signatory | None = None
-        self.tree, self.pools = Tree(genesis), Pools()
+        self._rows, self._stored = rows, stored or (lambda table, name: rows.get((table, (name,))))
+        self.snapshots = Snapshots(self.law, self._stored)
+        root, final = self.snapshots.state or (genesis, genesis.final)
+        self.tree, self.pools = Tree(root, final), Pools()
         self.latest: dict[NodeId, tuple[int, Digest]] = {}
-        self.final = genesis.final
+        self.final = final
         self._slot = 0
         self._hour = 0
         self._was_pending = False
@@ -86,7 +96,7 @@ class ConsensusReplica:
         self._bytes: dict[Digest, bytes] = {}
         self._full: set[Digest] = set()
         """The blocks that have no room for one more report; only asked for members."""
-        self._chain: list[Digest] = [genesis.id]
+        self._past = Ancestry(genesis.id, root.id, root.height, self._stored)
         self._orphans = Orphans()
         self._unplaced: dict[tuple[int, NodeId], SignedVote] = {}
         """Votes for checkpoints that are not known yet: of voters, one an HOUR."""
@@ -98,7 +108,6 @@ class ConsensusReplica:
         self._executing: dict[int, tuple[Block, bytes, State, bool]] = {}
         self._building: dict[int, tuple[State, int, int]] = {}
         self._views: dict[tuple[Digest, int], State] = {}
-        self._rows = rows
         self._known = Conclusions(rules)
         self._head: State | None = None
         self._catching: dict[NodeId, Digest] = {}
@@ -118,17 +127,18 @@ class ConsensusReplica:
         """Take in what was kept, then wait for the next slot; called once, before anything else."""
         self._slot = self.slot_at(now)
         if self.own is not None:
-            journals = {key: row for key, row in self._rows.items() if key[0] == "journal"}
-            self.signatory = Signatory(self.law, self.own, journals, self._slot)
-        kept = [(read_block(data), data) for (table, _), data in self._rows.items() if table == "blocks"]
-        for block, data in sorted(kept, key=lambda one: one[0].header.slot):
-            self._follow(block.header.slot)
+            signed = {key: row for key, row in self._rows.items() if key[0] == "journal"}
+            self.signatory = Signatory(self.law, self.own, signed, self._slot)
+        kept: list[Doing] = []
+        for block, data in sorted(self._past.kept_blocks(self._rows), key=lambda one: one[0].header.slot):
+            kept += self._follow(block.header.slot)
             parent = self.tree.state(block.header.parent)
-            if parent is not None:
-                self._join(block, data, extend(self.rules, parent, block), is_late=False)
-        self._follow(self._slot)
+            if parent is not None and block_id(block.header, self.law.network) not in self.tree:
+                with suppress(Invalid):  # which a later release may say of it: peers have the chain
+                    self._join(block, data, extend(self.rules, parent, block), is_late=False)
+        kept = [one for one in kept + self._follow(self._slot) if isinstance(one, Keep)]
         self._rows = {}
-        return [Wake(("slot", self._slot + 1), self.start_of(self._slot + 1)), *self._approach(now)]
+        return [*kept, Wake(("slot", self._slot + 1), self.start_of(self._slot + 1)), *self._approach(now)]
 
     def wake(self, now: Millis, key: tuple[str | int, ...]) -> list[Doing]:
         """What is due at the time that a `Wake` named."""
@@ -406,6 +416,7 @@ class ConsensusReplica:
         self._doubles |= {found.first.vote.voter for found in block.body.double_votes}
         out: list[Doing] = [
             Keep("blocks", (state.id,), data),
+            Keep("branches", (state.id,), b""),
             Told(NewBlock(state.id, header.parent, header.slot, header.rank, header.entity)),
         ]
         return out if self.signatory is None else out + self.signatory.heard_block(state, block)
@@ -434,7 +445,7 @@ class ConsensusReplica:
         if final.hour <= self.final.hour:
             return []
         path = [state.id for state in self.tree.ancestors(final.block)]
-        self._chain += reversed(path[:-1])
+        rows = [*self._past.extend(reversed(path[:-1]))]
         self.final = final
         self._head = None
         self._orphans.forget(self.tree.parent(final.block).slot)
@@ -442,7 +453,9 @@ class ConsensusReplica:
         for name in (*gone, *path[1:]):
             self._bytes.pop(name, None)
             self._full.discard(name)
-        return [Told(NewFinal(final)), *(Keep("blocks", (name,), None) for name in gone)]
+        rows += [Keep("branches", (name,), None) for name in (*path[:-1], *gone)]
+        rows += [Keep("blocks", (name,), None) for name in gone]
+        return [Told(NewFinal(final)), *rows, *self.snapshots.renew(self.tree.parent(final.block), final)]
 
     # ------------------------------------------------------------------ catching up
 
@@ -453,13 +466,14 @@ class ConsensusReplica:
     def question(self, *got: Digest) -> bytes:
         """What we have: our branch, and blocks that we have just got of another."""
         branch = (state.id for state in self.tree.ancestors(self.head().id))
-        return catchup.question((*got, *branch), self._chain)
+        return catchup.question((*got, *branch), self._past)
 
-    def answer(self, asked: bytes, stored: Callable[[Digest], bytes | None]) -> bytes:
-        """The blocks of our branch that an asker lacks; `stored` reads a kept one. Raises Malformed for no question."""
+    def answer(self, asked: bytes) -> bytes:
+        """The blocks of our branch that an asker lacks. Raises Malformed for no question."""
         path = [state.id for state in self.tree.ancestors(self.head().id)]
-        branch = [*self._chain[:-1], *reversed(path)]
-        return catchup.answer(asked, branch, lambda name: self._bytes.get(name) or stored(name))
+        return catchup.answer(
+            asked, self._past, path[::-1], lambda name: self._bytes.get(name) or self._stored("blocks", name)
+        )
 
     def answered(self, now: Millis, peer: NodeId, answer: bytes) -> tuple[Heard, list[Doing]]:
         """Blocks that a peer sent: taken in one after the other; while there is news it is asked for more."""

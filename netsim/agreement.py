@@ -28,7 +28,7 @@ from consensus.wishes import Topic
 from netsim.seeds import derive
 from netsim.verify import CachedVerify
 from netsim.world import EPOCH
-from node.overlay.agreement import Agreement, StandIn, kept
+from node.overlay.agreement import READ_LATER, Agreement, StandIn, kept
 from node.overlay.logs import Announce, Out
 from node.overlay.machine import (
     Action,
@@ -113,10 +113,12 @@ class Citizen:
         self._exchange = 0
         self._up: dict[NodeId, None] = {}
         self._hour = 0
-        rows = kept(records)
-        self.replica = ConsensusReplica(society.rules, society.genesis, Millis(EPOCH), society.own(number), rows)
-        self._blocks = {key[0]: row for (table, key), row in rows.items() if table == "blocks"}
-        self.agreement = Agreement(self.replica, StandIn(), self._next_exchange, self._blocks.get)
+        self._disk = {(table, key[0]): row for (table, key), row in records.items() if table in READ_LATER}
+        own = society.own(number)
+        self.replica = ConsensusReplica(
+            society.rules, society.genesis, Millis(EPOCH), own, kept(records), lambda *row: self._disk.get(row)
+        )
+        self.agreement = Agreement(self.replica, StandIn(), self._next_exchange)
 
     def _next_exchange(self) -> int:
         self._exchange += 1
@@ -181,14 +183,14 @@ class Citizen:
                 frame = bytes((TOPICS.index(Topic(one.topic)),)) + one.data
                 done += [Send(peer, Channel.GOSSIP, frame) for peer in self._up]
                 continue
-            if isinstance(one, Persist) and one.table == "blocks":
-                self._disk(one)
+            if isinstance(one, Persist) and one.table in READ_LATER:
+                self._write(one)
             done.append(one)
         return done
 
-    def _disk(self, row: Persist) -> None:
-        """The blocks that the world keeps for us, to be read again."""
+    def _write(self, row: Persist) -> None:
+        """What the world keeps for us, to be read again."""
         if row.value is None:
-            self._blocks.pop(row.key[0], None)
+            self._disk.pop((row.table, row.key[0]), None)
         else:
-            self._blocks[row.key[0]] = row.value
+            self._disk[row.table, row.key[0]] = row.value

@@ -84,7 +84,6 @@ class Daemon:
             seed_at=lambda slot: interim_seed(network, slot),
             is_here=desk.chunks.has,
             consensus=self._consensus() if obstacle(terms.genesis) is None else None,
-            stored=lambda block: desk.store.peek("blocks", (block,)),
         )
         self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())
@@ -124,7 +123,10 @@ class Daemon:
         rules, genesis = rules_of(law)
         eras = EraKeyFiles(self.desk.home.path / "eras", secrets.identity, self.network)
         own = Own(self.me, secrets.identity, eras.keys_of, eras.new_keys, secrets.address, None, self.capacity)
-        return lambda rows: ConsensusReplica(rules, genesis, self.calendar.began, own, kept(rows))
+        store = self.desk.store
+        return lambda rows: ConsensusReplica(
+            rules, genesis, self.calendar.began, own, kept(rows), lambda table, key: store.peek(table, (key,))
+        )
 
     def _tell_of_chain(self) -> None:
         """What happens on the chain, in the log."""

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import trio
 
+from consensus.ancestry import key_of
 from consensus.ids import Millis
 from node.net.clock import SteadyClock
 from node.net.swarm import Swarm
@@ -43,7 +44,8 @@ from node.overlay.machine import (
 )
 from node.store import Delete, Key, Put, Store
 
-TABLES: Final = ("blocks", "dht", "journal", "logs", "replicas")
+TABLES: Final = ("branches", "dht", "journal", "logs", "replicas")
+"""What is read whole at a start; of the chain, whose tables grow for ever, rows are read as they are needed."""
 """The tables that the overlay's machines persist to."""
 
 CLOCK_MS: Final = 10_000
@@ -61,7 +63,11 @@ class Overrun(Exception):
 
 async def load(store: Store) -> dict[tuple[str, Key], bytes]:
     """What machines persisted in earlier lives, for their constructors."""
-    return {(table, key): value for table in TABLES async for key, value in store.scan(table)}
+    rows = {(table, key): value for table in TABLES async for key, value in store.scan(table)}
+    if all(table != "branches" for table, _ in rows) and store.peek("chain", (key_of(1),)) is None:
+        # A node of an earlier release, whose blocks are in no order as yet, or one that has none.
+        rows |= {("blocks", key): value async for key, value in store.scan("blocks")}
+    return rows
 
 
 class Host:

@@ -36,6 +36,9 @@ from node.overlay.topics import Ruling
 TOPICS: Final = {topic.value: topic for topic in Topic}
 FRAME_BYTES_MAX: Final = (1 << 20) + 4_096
 ASKED_MAX: Final = 256
+READ_AT_START: Final = frozenset({"blocks", "branches", "journal"})
+READ_LATER: Final = frozenset({"blocks", "chain", "credits", "heights", "snapshot"})
+"""Tables of the replica, all of whose rows it is given, and those of which it reads one when it needs it."""
 RULINGS: Final = {Heard.ACCEPT: Ruling.ACCEPT, Heard.IGNORE: Ruling.IGNORE, Heard.REJECT: Ruling.REJECT}
 
 
@@ -77,12 +80,10 @@ class Agreement:
         replica: ConsensusReplica,
         execution: Execution,
         next_exchange: Callable[[], int],
-        stored: Callable[[Digest], bytes | None],
     ) -> None:
         self.replica = replica
         self._execution = execution
         self._next_exchange = next_exchange
-        self._stored = stored
         self._asked: dict[int, NodeId] = {}
         self._up: dict[NodeId, None] = {}
 
@@ -122,7 +123,7 @@ class Agreement:
         """A question for blocks, or an answer to ours."""
         if exchange < 0:
             try:
-                return [Send(peer, Channel.BLOCKS, self.replica.answer(frame, self._stored), exchange)]
+                return [Send(peer, Channel.BLOCKS, self.replica.answer(frame), exchange)]
             except Malformed as error:
                 return [Noted(Rejected(peer, str(error)))]
         if self._asked.get(exchange) != peer:
@@ -184,4 +185,4 @@ class Agreement:
 
 def kept(rows: Mapping[tuple[str, tuple[int | str | bytes, ...]], bytes]) -> dict[Any, bytes]:
     """The rows of a peer that are the replica's."""
-    return {key: value for key, value in rows.items() if key[0] in {"blocks", "journal"}}
+    return {key: value for key, value in rows.items() if key[0] in READ_AT_START}

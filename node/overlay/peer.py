@@ -117,8 +117,6 @@ class Surroundings:
     """Whether a chunk of ours is on this disk, so that it can be encoded for a holder."""
     consensus: Callable[[Mapping[Row, bytes]], ConsensusReplica] | None = None
     """Makes this node's part in the consensus from its rows; None on a network without."""
-    stored: Callable[[Digest], bytes | None] = field(default=lambda _block: None)
-    """Reads a block that was kept."""
     open_entry: Opener | None = None
     """Shared by the peers of one process, so that each entry is parsed and kept once."""
 
@@ -147,7 +145,7 @@ class Peer:
         self.witnessing: Witnessing | None = None
         if around.consensus is not None:
             replica = around.consensus(rows)
-            self.agreement = Agreement(replica, StandIn(), self._next_exchange, around.stored)
+            self.agreement = Agreement(replica, StandIn(), self._next_exchange)
             inventory = self.replicate.inventory
             self.witnessing = Witnessing(me, rng, self.agreement, inventory, self._next_exchange)
         self._handlers: dict[type, Callable[[Millis, Any], Sequence[Action]]] = {

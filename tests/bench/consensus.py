@@ -22,6 +22,7 @@ from consensus.block import (
     sign_header,
     vrf_input,
 )
+from consensus.checkpoint import Constitution, checkpoint_digest, weigh
 from consensus.finality import Vote, sign_vote, voters_root
 from consensus.ids import Digest, Network
 from consensus.inclusion import Rules
@@ -29,8 +30,9 @@ from consensus.params import MAINNET, LeaderRule
 from consensus.records import pack
 from consensus.schedule import ranks
 from consensus.signing import verify_as_is
+from consensus.snapshot import credits_row, read, rows_of
 from consensus.state import State, at_slot, leaders
-from consensus.tally import Credit, Work, advance, recompute, settled, weights
+from consensus.tally import Credit, HourCredits, Work, advance, recompute, settled, weights
 from consensus.transition import extend
 from netsim.agreement import Society
 from tests.bench.measure import spread, table
@@ -67,10 +69,17 @@ def main(_folder: Path, rounds: int) -> dict[str, object]:
         "VRF verify": (5, _times(max(rounds, 50), lambda: vrf.verify(public, b"alpha", proof))),
         "VRF prove": (None, _times(max(rounds, 50), lambda: vrf.prove(secret, b"alpha"))),
     }
+    law, state = _settled_state(hours)
+    snapshot = rows_of(state, state.final)
+    rows_kept = {name: credits_row(hour) for name, hour in snapshot.hours.items()}
+    measured["a snapshot of 10,000 nodes"] = None, _times(rounds, lambda: rows_of(state, state.final))
+    measured["beginning there"] = None, _times(rounds, lambda: read(law, snapshot.snapshot, rows_kept.get))
     rows: list[tuple[str, ...]] = [("", "ms", "at most")]
     rows += [(name, spread(spent), "" if most is None else f"{most:,}") for name, (most, spent) in measured.items()]
     table(rows)
-    print(f"  the block has {len(data):,} bytes")
+    print(
+        f"  the block has {len(data):,} bytes, the snapshot {len(snapshot.snapshot):,}, an HOUR's credits {len(credits_row(latest)):,}"
+    )
     return {name: spent for name, (_, spent) in measured.items()}
 
 
@@ -107,6 +116,18 @@ def _full_block() -> tuple[Rules, State, bytes]:
     proof = vrf.prove(keys.vrf_secret, vrf_input(network, state.seed, slot))
     header = BlockHeader(slot, 0, state.id, leader, proof, body_digest(body), Digest(bytes(32)), state.state)
     return rules, parent, pack(Block(sign_header(header, keys.signing, network), body))
+
+
+def _settled_state(hours: list[HourCredits]) -> tuple[Constitution, State]:
+    """A state of 10,000 nodes with a full window, and the eight checkpoints that it remembers."""
+    society = Society(1, ENTITIES, 128, MAINNET)
+    whole = recompute(hours)
+    state = society.genesis
+    names = tuple(Digest(one.hour.to_bytes(32, "big")) for one in hours)
+    first = replace(state.checkpoint, hour=HOURS, tally=whole, credit_digests=names)
+    checkpoints = [replace(one, weights=weigh(one)) for one in (replace(first, hour=HOURS + at) for at in range(8))]
+    state = replace(state, recent=tuple(checkpoints), at_final=checkpoints[-2])
+    return society.law, replace(state, state=checkpoint_digest(society.law, state.checkpoint))
 
 
 def _validate(rules: Rules, parent: State, data: bytes) -> None:

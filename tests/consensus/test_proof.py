@@ -190,7 +190,7 @@ def lived() -> tuple[Society, Chain]:
     assert isinstance(citizen, Citizen)
     blocks, name = [], citizen.replica.head().id
     while name != society.genesis.id:
-        blocks.append(read_block(citizen._blocks[name]))
+        blocks.append(read_block(citizen._disk["blocks", name]))
         name = blocks[-1].header.parent
     chain, state = [], society.genesis
     for block in reversed(blocks):

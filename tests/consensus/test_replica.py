@@ -32,6 +32,9 @@ from consensus.replica import (
     ConsensusReplica,
 )
 from consensus.signer import SigningJournal
+from consensus.snapshot import SNAPSHOT_HOURS
+from consensus.state import State
+from consensus.transition import extend
 from consensus.waiting import EARLY_MAX, ORPHANS_MAX
 from consensus.wishes import (
     BuildPayload,
@@ -41,6 +44,7 @@ from consensus.wishes import (
     ExecutePayload,
     FetchBlocks,
     Heard,
+    Keep,
     NewBlock,
     NewFinal,
     Prove,
@@ -263,7 +267,7 @@ def test_an_answer_with_an_invalid_block_is_refused() -> None:
     town.run(6)
     fresh = ConsensusReplica(town.rules, town.village.genesis, BEGAN, None, {})
     fresh.start(town.now)
-    answer = unpack(BlockAnswer, town.up[0].replica.answer(fresh.question(), town.up[0].stored))
+    answer = unpack(BlockAnswer, town.up[0].replica.answer(fresh.question()))
     first = read_block(answer.blocks[0])
     wrong = pack(Block(replace(first.signed, signatures=read_block(answer.blocks[1]).signed.signatures), first.body))
     heard, doing = fresh.answered(town.now, STRANGER, pack(BlockAnswer((wrong, *answer.blocks[1:]))))
@@ -285,7 +289,7 @@ def test_who_answers_with_what_is_known_is_asked_on_only_while_that_leads_furthe
     town = Town(1)
     town.run(8)
     me = observer(town)
-    blocks = unpack(BlockAnswer, town.up[0].replica.answer(pack_question(town), town.up[0].stored)).blocks
+    blocks = unpack(BlockAnswer, town.up[0].replica.answer(pack_question(town))).blocks
     once, twice = pack(BlockAnswer(blocks[:3])), pack(BlockAnswer(blocks[:5]))
     assert me.answered(town.now, STRANGER, once)[1] == [FetchBlocks(STRANGER, me.question(block_name(blocks[2])))]
     assert me.answered(town.now, STRANGER, once) == (Heard.ACCEPT, [])
@@ -530,6 +534,91 @@ def test_who_restarts_anywhere_in_an_hour_knows_all_and_contradicts_nothing(hour
     assert not town.up[1].replica.pools.double_proposals
     assert town.finals() == {hour + 2}
     assert len(town.heads()) == 1
+
+
+def extended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The slots of the blocks that replicas check from now on."""
+    slots: list[int] = []
+
+    def counted(rules: Rules, parent: State, block: Block) -> State:
+        slots.append(block.header.slot)
+        return extend(rules, parent, block)
+
+    monkeypatch.setattr(replica, "extend", counted)
+    return slots
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Town:
+    """Three founders after twenty HOURs."""
+    town = Town(3, replace(DEVNET, hour_slots=4, era_hours=7, month_hours=70), work=FULL)
+    town.run(20 * 4 + 2)
+    return town
+
+
+def again(town: Town, rows: dict[Any, bytes]) -> ConsensusReplica:
+    """One who has kept rows starts."""
+    made = ConsensusReplica(town.rules, town.village.genesis, BEGAN, None, rows)
+    made.start(town.now)
+    return made
+
+
+def test_who_starts_again_begins_at_its_last_snapshot(lasting: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = lasting.up[0]
+    alone = again(lasting, {key: row for key, row in me.rows.items() if key[0] not in {"snapshot", "credits"}})
+    slots = extended(monkeypatch)
+    made = again(lasting, dict(me.rows))
+    assert made.head() == alone.head() == me.replica.head()
+    assert (made.final, made.tree.root, made.tree.justified, len(made.tree)) == (
+        *(alone.final, alone.tree.root, alone.tree.justified, len(alone.tree)),
+    )
+    assert min(slots) // 4 >= made.final.hour - SNAPSHOT_HOURS
+    assert made.question() == alone.question()
+    fresh = again(lasting, {}).question()
+    assert made.answer(fresh) == alone.answer(fresh) == me.replica.answer(fresh)
+    credits_kept = {name[0] for table, name in me.rows if table == "credits"}
+    assert [name for table, name in me.rows if table == "snapshot"] == [(b"last",)]
+    assert credits_kept >= {*alone.tree.parent(alone.tree.root).checkpoint.credit_digests}
+    assert len(credits_kept) <= lasting.params.window_hours + SNAPSHOT_HOURS + 9
+
+
+def test_only_blocks_that_are_not_final_are_remembered_by_branch(lasting: Town) -> None:
+    me = lasting.up[0]
+    assert {key[1][0] for key in me.rows if key[0] == "branches"} == {
+        state.id for state in me.replica.tree.ancestors(me.replica.head().id)
+    } - {me.replica.tree.root}
+    heights = {int.from_bytes(key[1][0], "big"): row for key, row in me.rows.items() if key[0] == "chain"}
+    assert [*heights] == [*range(1, me.replica.tree.parent(me.replica.tree.root).height + 1)]
+    assert all(int.from_bytes(me.rows["heights", (row,)], "big") == height for height, row in heights.items())
+
+
+@pytest.mark.parametrize("table", ["snapshot", "credits", "blocks", "chain"])
+def test_a_damaged_row_costs_time_and_not_the_chain(lasting: Town, table: str) -> None:
+    me = lasting.up[0]
+    for name in sorted(name for name in me.rows if name[0] == table)[::9]:
+        for damaged in (None, b"\0" + me.rows[name][1:]):
+            rows = {one: row for one, row in me.rows.items() if one != name}
+            made = again(lasting, rows if damaged is None else rows | {name: damaged})
+            questions = [made.question()]
+            while questions:
+                doing = made.answered(lasting.now, STRANGER, me.replica.answer(questions.pop()))[1]
+                questions += [one.question for one in carried(lasting, made, doing) if isinstance(one, FetchBlocks)][:1]
+            assert made.head().id == me.replica.head().id
+
+
+def test_rows_of_a_release_that_kept_no_chain_are_put_into_order(lasting: Town) -> None:
+    me = lasting.up[0]
+    old = {key: row for key, row in me.rows.items() if key[0] in {"blocks", "journal"}}
+    made = ConsensusReplica(lasting.rules, lasting.village.genesis, BEGAN, None, old)
+    rows = dict(old)
+    for one in made.start(lasting.now):
+        if isinstance(one, Keep):
+            rows[one.table, one.key] = one.value or b""
+    assert made.head() == me.replica.head()
+    assert {key for key in rows if key[0] in {"chain", "heights"}} == {
+        key for key in me.rows if key[0] in {"chain", "heights"}
+    }
+    assert again(lasting, rows).head() == me.replica.head()
 
 
 def test_an_old_copy_of_a_directory_contradicts_nothing() -> None:
@@ -1101,5 +1190,5 @@ def test_what_two_nodes_conclude_is_shared_and_a_node_alone_forgets() -> None:
 
 
 def test_answers_are_bounded(seven: Town) -> None:
-    answer = unpack(BlockAnswer, seven.up[0].replica.answer(pack_question(seven), seven.up[0].stored))
+    answer = unpack(BlockAnswer, seven.up[0].replica.answer(pack_question(seven)))
     assert len(answer.blocks) == min(ANSWER_BLOCKS, 42)

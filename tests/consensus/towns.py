@@ -60,7 +60,8 @@ class Dweller:
 
     def __init__(self, town: "Town", number: int, rows: Rows) -> None:
         self.number, self.node, self.rows = number, town.village.nodes[number], rows
-        self.replica = ConsensusReplica(town.rules, town.village.genesis, BEGAN, town.own(number), dict(rows))
+        read = {key: row for key, row in rows.items() if key[0] in {"journal", "branches"}}
+        self.replica = ConsensusReplica(town.rules, town.village.genesis, BEGAN, town.own(number), read, self.stored)
         self.timers: dict[tuple[str | int, ...], Millis] = {}
         self.facts: list[Any] = []
         self.sent: list[Spread] = []
@@ -74,9 +75,9 @@ class Dweller:
         """What it spread of a topic."""
         return [one.data for one in self.sent if one.topic is topic]
 
-    def stored(self, block: Digest) -> bytes | None:
-        """A block that it kept."""
-        return self.rows.get(("blocks", (block,)))
+    def stored(self, table: str, key: bytes) -> bytes | None:
+        """A row that it kept."""
+        return self.rows.get((table, (key,)))
 
     def votes(self) -> list[SignedVote]:
         """Its votes."""
@@ -209,7 +210,7 @@ class Town:
     def _ask(self, dweller: Dweller, peer: NodeId, question: bytes) -> None:
         other = next((one for one in self.side(dweller) if one.node == peer), None)
         if other is not None:
-            answer = other.replica.answer(question, other.stored)
+            answer = other.replica.answer(question)
             self.do(dweller, dweller.replica.answered(self.now, peer, answer)[1])
 
     def settle(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,12 +49,16 @@ def test_who_signs_twice_is_expelled_and_nobody_else() -> None:
     assert made.measures.numbers()["expelled"] == [7, 8, 9]
 
 
-def test_where_too_many_are_dead_finality_stops_and_the_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_too_many_are_dead_finality_stops_and_the_run_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     words = ["run", "agree-dead", "--nodes", "10", "--seed", "1", "--minutes", "480", "--option", "dead=60", "--json"]
     assert main(words) == BROKE
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["broken"]["check"] == "Finalises"
     assert said["blocks"] > 0
+    assert [*tmp_path.iterdir()] == [tmp_path / "agree-dead-1.tape"]
 
 
 def test_one_seed_is_one_trace(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,7 @@ from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
+from tests.vectors.snapped import snapshot_v1
 from tests.vectors.spoken import kept_v1, spoken_v1
 from tests.vectors.stored import FOLDER
 from tests.vectors.witnessed import witness_v1
@@ -308,6 +309,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
     "kept_v1": kept_v1,
+    "snapshot_v1": snapshot_v1,
     "spoken_v1": spoken_v1,
     "witness_v1": witness_v1,
 }

@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from consensus.ancestry import key_of
 from consensus.ids import Millis, NodeId
 from node.net.clock import SteadyClock
 from node.net.host import Host, Overrun, load
@@ -148,6 +149,19 @@ async def test_steps_leave_in_their_order_and_those_that_wait_share_a_commit(
     assert await load(rig.store) == {("logs", (1,)): b"x", ("dht", (3,)): b"x"}
     rig.host.tell([send("fifth")])
     assert rig.journal[-1] == "send fifth", "with nothing to persist and nothing waiting it leaves at once"
+
+
+async def test_blocks_are_read_at_a_start_only_while_they_are_in_no_order() -> None:
+    store = MemoryStore()
+    block = ("blocks", (b"a",))
+    await store.commit([Put(*block, b"x"), Put("journal", ("signed",), b"j")])
+    assert await load(store) == {block: b"x", ("journal", ("signed",)): b"j"}
+    await store.commit([Put("branches", (b"a",), b"")])
+    assert block not in await load(store)
+    await store.commit(
+        [Delete("branches", (b"a",)), Put("chain", (key_of(1),), b"a"), Put("snapshot", (b"last",), b"s")]
+    )
+    assert await load(store) == {("journal", ("signed",)): b"j"}
 
 
 async def test_what_a_hearer_brings_on_comes_after_the_rest_of_the_step(

@@ -56,7 +56,7 @@ def member(town: Town, number: int | None = None, execution: StandIn | None = No
     own = None if number is None else town.own(number)
     replica = ConsensusReplica(town.rules, town.village.genesis, BEGAN, own, {})
     asked = count(1)
-    made = Agreement(replica, execution or StandIn(), lambda: next(asked), lambda _: None)
+    made = Agreement(replica, execution or StandIn(), lambda: next(asked))
     assert made.start(town.now) == [SetTimer(("agreement", "slot", 9), Millis(BEGAN + 9 * SLOT))]
     return made
 
@@ -64,7 +64,7 @@ def member(town: Town, number: int | None = None, execution: StandIn | None = No
 def answer(town: Town, first: int, last: int) -> bytes:
     """Some of the founder's blocks, as an answer."""
     fresh = ConsensusReplica(town.rules, town.village.genesis, BEGAN, None, {})
-    blocks = unpack(BlockAnswer, town.up[0].replica.answer(fresh.question(), town.up[0].stored)).blocks
+    blocks = unpack(BlockAnswer, town.up[0].replica.answer(fresh.question())).blocks
     return pack(BlockAnswer(blocks[first:last]))
 
 
@@ -98,8 +98,10 @@ def test_a_heard_block_is_executed_at_once_and_kept_before_anything_else(town: T
     assert ruling is Ruling.ACCEPT
     assert isinstance(out[0], Persist)
     assert (out[0].table, out[0].value) == ("blocks", data)
-    assert isinstance(out[1], Noted)
-    assert isinstance(out[1].fact, NewBlock)
+    assert isinstance(out[1], Persist)
+    assert (out[1].table, out[1].key, out[1].value) == ("branches", out[0].key, b"")
+    assert isinstance(out[2], Noted)
+    assert isinstance(out[2].fact, NewBlock)
     assert me.on_heard(town.now, "blocks", A, data) == (Ruling.IGNORE, [])
     assert me.on_heard(town.now, "votes", A, data) == (Ruling.REJECT, [])
     other = member(town, execution=Unwilling())
@@ -116,7 +118,7 @@ def test_a_payload_is_built_and_the_block_kept_before_it_is_announced(town: Town
         me.on_timer(Millis(BEGAN + slot * SLOT), ("agreement", "slot", slot))
     out = me.on_timer(Millis(BEGAN + 10 * SLOT), ("agreement", "propose", 10, 6))
     kinds = [one.table if isinstance(one, Persist) else type(one) for one in out]
-    assert kinds == ["journal", Noted, "blocks", Noted, Announce]
+    assert kinds == ["journal", Noted, "blocks", "branches", Noted, Announce]
     assert me.replica.head().slot == 10
     name, payload = StandIn().build(named(0), 1, named(0))
     assert (name, payload) == (Digest(EMPTY), b"")
@@ -160,7 +162,6 @@ def test_an_answer_with_an_invalid_block_is_held_against_its_sender(town: Town) 
 
 def test_a_question_is_answered_and_one_that_is_none_is_noted(town: Town) -> None:
     me = member(town)
-    me._stored = town.up[0].stored
     me.on_peer_up(town.now, A)
     me.on_frame(town.now, A, answer(town, 0, 99), 1)
     fresh = member(town)
@@ -207,8 +208,8 @@ def test_reports_and_proofs_of_the_host_go_through(town: Town) -> None:
 
 def test_the_replica_is_given_its_own_rows_alone() -> None:
     rows = {
-        ("blocks", (b"x",)): b"1",
+        ("branches", (b"x",)): b"1",
         ("journal", ("signed", b"k")): b"2",
         ("logs", (1,)): b"3",
     }
-    assert kept(rows) == {("blocks", (b"x",)): b"1", ("journal", ("signed", b"k")): b"2"}
+    assert kept(rows) == {("branches", (b"x",)): b"1", ("journal", ("signed", b"k")): b"2"}

@@ -1,0 +1,298 @@
+"""A state as rows that a node keeps, so that it begins there and not at the genesis when it starts again.
+
+    State after a final checkpoint's block ── `rows_of` ──→ snapshot: version ‖ BLAKE3 ‖ body      credits: an HOUR's
+                                           ←── `read` ──
+
+The credits of the window are most of it, and an HOUR's never change: each is a row of its own, written once. The rows are a
+node's own and no proof for anybody else; that they are whole is checked, and that the checkpoint is the one its digest names.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from blake3 import blake3
+
+from consensus.admission import PoolRegistration, Registration
+from consensus.ancestry import Stored
+from consensus.checkpoint import Checkpoint, Constitution, Duty, Happened, Included, checkpoint_digest, weigh
+from consensus.encoding import Malformed, Value, decode, encode
+from consensus.finality import Point, Voter
+from consensus.ids import Digest
+from consensus.records import from_value, to_value
+from consensus.registry import Member, Pool, Registry, registry_of
+from consensus.state import Published, State
+from consensus.tally import Credit, HourCredits, Tally, Work, advance, recompute
+from consensus.wishes import Keep
+
+VERSION: Final = 1
+SNAPSHOT_HOURS: Final = 6
+"""A new one is made so often; the blocks since then are read again at a start."""
+LAST: Final = b"last"
+_HASH_BYTES: Final = 32
+
+
+class Rows(NamedTuple):
+    """What to keep: the snapshot, and the HOURs whose credits it names, for `credits_row`."""
+
+    snapshot: bytes
+    hours: Mapping[Digest, HourCredits]
+
+
+def rows_of(state: State, final: Point) -> Rows:
+    """A state after a checkpoint's block, and the checkpoint. Costs O(nodes) for each of the checkpoints that it remembers."""
+    checkpoints = [*state.recent]
+    if not any(one is state.at_final for one in checkpoints):
+        checkpoints.append(state.at_final)
+    registries: list[Registry] = []
+    for one in checkpoints:
+        if not any(one.registry is known for known in registries):
+            registries.append(one.registry)
+    hours = {name: hour for one in checkpoints for name, hour in zip(one.credit_digests, one.tally.hours, strict=True)}
+    body: Value = [
+        list(final),
+        [state.id, state.state, state.slot, state.height, state.rank, state.seed],
+        [_of_registry(one) for one in registries],
+        [
+            _of_checkpoint(one, next(at for at, known in enumerate(registries) if one.registry is known))
+            for one in checkpoints
+        ],
+        [len(state.recent), next(at for at, one in enumerate(checkpoints) if one is state.at_final)],
+        _of_happened(state.happened),
+        [[one.slot, list(one.drawn), one.rank, one.busy, one.before, list(one.uncles)] for one in state.published],
+        [list(one) for one in state.publishers],
+        [
+            [list(source), list(target), [*map(bytes, sorted(who))]]
+            for (source, target), who in sorted(state.links.items())
+        ],
+    ]
+    return Rows(_row(body), hours)
+
+
+def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
+    """The state of a snapshot and its final checkpoint. Raises Malformed for what is damaged, or whose credits are missing."""
+    final, place, registries, checkpoints, (recent, at_final), *rest = _body(snapshot)
+    happened, published, publishers, links = rest
+    kept = [_registry(one) for one in registries]
+    made: list[Checkpoint] = []
+    for one in checkpoints:
+        made.append(_checkpoint(law, one, kept, made, credits_of))
+    block, state, slot, height, rank, seed = place
+    if checkpoint_digest(law, made[recent - 1]) != state:
+        raise Malformed("a snapshot of another checkpoint than it says")
+    found = State(
+        id=block,
+        state=state,
+        slot=slot,
+        height=height,
+        rank=rank,
+        seed=seed,
+        recent=tuple(made[:recent]),
+        at_final=made[at_final],
+        happened=_happened(happened),
+        published=tuple(
+            Published(at, tuple(drawn), its, busy, before, tuple(uncles))
+            for at, drawn, its, busy, before, uncles in published
+        ),
+        publishers=tuple((at, entity) for at, entity in publishers),
+        links={(Point(*source), Point(*target)): frozenset(who) for source, target, who in links},
+    )
+    return found, Point(*final)
+
+
+class Snapshots:
+    """Those of a node: where it begins, and when the next one is made."""
+
+    def __init__(self, law: Constitution, stored: Stored) -> None:
+        self.state: tuple[State, Point] | None = None
+        """What was kept, with its final checkpoint; None for what is not there, or cannot be read: then it is the genesis."""
+        self._hour, self._credits = 0, frozenset[Digest]()
+        row = stored("snapshot", LAST)
+        if row is not None:
+            with suppress(Malformed):
+                self.state = found, final = read(law, row, partial(stored, "credits"))
+                self._hour = final.hour
+                self._credits = frozenset(
+                    name for one in (*found.recent, found.at_final) for name in one.credit_digests
+                )
+
+    def renew(self, state: State, final: Point) -> list[Keep]:
+        """The rows of a newer one, with the state after a final checkpoint's block, if it is time."""
+        if final.hour < self._hour + SNAPSHOT_HOURS:
+            return []
+        rows = rows_of(state, final)
+        new = [
+            Keep("credits", (name,), credits_row(hour))
+            for name, hour in rows.hours.items()
+            if name not in self._credits
+        ]
+        gone = [Keep("credits", (name,), None) for name in sorted(self._credits - {*rows.hours})]
+        self._hour, self._credits = final.hour, frozenset(rows.hours)
+        return [*new, Keep("snapshot", (LAST,), rows.snapshot), *gone]
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _row(body: Value) -> bytes:
+    data = encode(body)
+    return bytes((VERSION,)) + blake3(data).digest() + data
+
+
+def _body(row: bytes) -> Any:
+    """What a row holds, which is as it was written: nothing in it needs to be checked again."""
+    if row[:1] != bytes((VERSION,)):
+        raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION}")
+    data = row[1 + _HASH_BYTES :]
+    if blake3(data).digest() != row[1 : 1 + _HASH_BYTES]:
+        raise Malformed("a row that is damaged")
+    return decode(data)
+
+
+# ---------------------------------------------------------------------- credits
+
+
+def credits_row(hour: HourCredits) -> bytes:
+    """What is kept of an HOUR's credits."""
+    return _row([hour.hour, [[name, list(one)] for name, one in hour.entries]])
+
+
+def _credits(data: bytes | None) -> HourCredits:
+    if data is None:
+        raise Malformed("a snapshot whose credits are not all there")
+    hour, entries = _body(data)
+    return HourCredits(hour, tuple((name, Credit(*one)) for name, one in entries))
+
+
+def _tally(
+    law: Constitution,
+    names: tuple[Digest, ...],
+    before: Checkpoint | None,
+    credits_of: Callable[[Digest], bytes | None],
+) -> Tally:
+    """The tally of the HOURs of those names: that of the checkpoint before and one more, where it is."""
+    if before is not None and names and names == (*before.credit_digests, names[-1])[-len(names) :]:
+        return advance(before.tally, _credits(credits_of(names[-1])), law.params.window_hours)
+    return recompute(_credits(credits_of(name)) for name in names)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _of_registry(registry: Registry) -> Value:
+    members: Value = [list(one) for one in registry.members.values()]
+    pools: Value = [[name, list(one.keys), *one[1:]] for name, one in registry.pools.items()]
+    return [registry.era, members, pools]
+
+
+def _registry(value: Any) -> Registry:
+    era, members, pools = value
+    made = {name: Pool(tuple(keys), *rest) for name, keys, *rest in pools}
+    return registry_of(era, (Member(*one) for one in members), made)
+
+
+def _of_checkpoint(at: Checkpoint, registry: int) -> Value:
+    return [
+        [at.hour, at.block, at.seed, registry, at.named, at.difficulty, at.newcomers, list(at.final)],
+        [[list(one) for one in voters] for voters in (at.electors, at.voters, at.successors)],
+        _of_numbered(at.justified),
+        _of_records(at.joining),
+        _of_records(at.joining_pools),
+        list(at.credit_digests),
+        [[hour, _of_included(of)] for hour, of in sorted(at.reports.items())],
+        [[node, *duty] for node, duty in sorted(at.duties.items())],
+        [[[entity, list(hours)] for entity, hours in sorted(of.items())] for of in (at.misses, at.led)],
+        [list(one) for one in sorted(at.expelled.items())],
+        list(at.points),
+        [list(one) for one in sorted(at.weights.items())] if at.hour == 0 else [],
+    ]
+
+
+def _checkpoint(
+    law: Constitution,
+    value: Any,
+    registries: list[Registry],
+    before: list[Checkpoint],
+    credits_of: Callable[[Digest], bytes | None],
+) -> Checkpoint:
+    place, sets, justified, joining, pools, names, reports, duties, charged, expelled, points, weights = value
+    hour, block, seed, registry, named, difficulty, newcomers, final = place
+    electors, voters, successors = (tuple(Voter(*one) for one in of) for of in sets)
+    misses, led = ({entity: tuple(hours) for entity, hours in of} for of in charged)
+    made = Checkpoint(
+        hour=hour,
+        block=block,
+        seed=seed,
+        registry=registries[registry],
+        electors=electors,
+        voters=voters,
+        successors=successors,
+        named=named,
+        justified=dict(justified),
+        final=Point(*final),
+        joining=_records(Registration, joining),
+        joining_pools=_records(PoolRegistration, pools),
+        difficulty=difficulty,
+        newcomers=newcomers,
+        tally=_tally(law, tuple(names), before[-1] if before else None, credits_of),
+        credit_digests=tuple(names),
+        reports={at: _included(of) for at, of in reports},
+        duties={node: Duty(voted, due) for node, voted, due in duties},
+        misses=misses,
+        led=led,
+        expelled=dict(expelled),
+        points=tuple(points),
+        weights=dict(weights),
+    )
+    return made if hour == 0 else replace(made, weights=weigh(made))
+
+
+def _of_happened(happened: Happened) -> Value:
+    return [
+        _of_numbered(happened.justified),
+        list(happened.final),
+        [[hour, node, list(one.work), one.includer] for (hour, node), one in sorted(happened.reports.items())],
+        [[hour, node, list(source)] for (hour, node), source in sorted(happened.votes.items())],
+        _of_records(happened.registrations),
+        _of_records(happened.pools),
+        [list(one) for one in sorted(happened.misses.items())],
+        [list(one) for one in sorted(happened.led.items())],
+        list(happened.expelled),
+    ]
+
+
+def _happened(value: Any) -> Happened:
+    justified, final, reports, votes, registrations, pools, misses, led, expelled = value
+    return Happened(
+        justified=dict(justified),
+        final=Point(*final),
+        reports={(hour, node): Included(Work(*work), includer) for hour, node, work, includer in reports},
+        votes={(hour, node): Point(*source) for hour, node, source in votes},
+        registrations=_records(Registration, registrations),
+        pools=_records(PoolRegistration, pools),
+        misses=dict(misses),
+        led=dict(led),
+        expelled=tuple(expelled),
+    )
+
+
+def _of_included(reports: Mapping[Any, Included]) -> Value:
+    return [[node, list(one.work), one.includer] for node, one in sorted(reports.items())]
+
+
+def _included(value: Iterable[Any]) -> dict[Any, Included]:
+    return {node: Included(Work(*work), includer) for node, work, includer in value}
+
+
+def _of_numbered(of: Mapping[int, Digest]) -> Value:
+    return [[hour, of[hour]] for hour in sorted(of)]
+
+
+def _of_records(of: Mapping[Any, Any]) -> Value:
+    return [[name, to_value(of[name])] for name in sorted(of)]
+
+
+def _records(kind: type[Any], value: Iterable[Any]) -> dict[Any, Any]:
+    return {name: from_value(kind, one) for name, one in value}

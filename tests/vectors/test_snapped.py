@@ -1,0 +1,41 @@
+"""The stored vector of a node's own rows: where it began with one release it begins with every later one."""
+
+from dataclasses import replace
+
+from blake3 import blake3
+from cbor2 import loads
+
+from consensus.checkpoint import Constitution
+from consensus.ids import Network, NodeId
+from consensus.params import DEVNET
+from consensus.snapshot import credits_row, read, rows_of
+from tests.vectors.stored import vector
+
+STORED = vector("snapshot_v1")
+
+
+def law() -> Constitution:
+    founders = tuple(NodeId(bytes.fromhex(one)) for one in STORED["founders"])
+    params = replace(DEVNET, window_hours=STORED["window_hours"])
+    return Constitution(Network(bytes.fromhex(STORED["network"])), params, founders)
+
+
+def test_a_snapshot_of_the_first_release_is_read_for_ever() -> None:
+    rows = {bytes.fromhex(name): bytes.fromhex(row) for name, row in STORED["credits"].items()}
+    state, final = read(law(), bytes.fromhex(STORED["snapshot"]), rows.get)
+    said = STORED["state"]
+    assert [final.hour, final.block.hex()] == STORED["final"]
+    assert (state.id.hex(), state.state.hex(), state.seed.hex()) == (said["id"], said["checkpoint"], said["seed"])
+    assert (state.slot, state.height, state.checkpoint.registry.era) == (said["slot"], said["height"], said["era"])
+    assert [[entity.hex(), weight] for entity, weight in state.checkpoint.weights.items()] == said["weights"]
+    again = rows_of(state, final)
+    assert again.snapshot.hex() == STORED["snapshot"]
+    assert {name: credits_row(hour) for name, hour in again.hours.items()} == rows
+
+
+def test_a_row_is_a_version_a_hash_and_cbor() -> None:
+    row = bytes.fromhex(STORED["snapshot"])
+    assert (row[0], row[1:33]) == (1, blake3(row[33:]).digest())
+    final, place, *_ = loads(row[33:])
+    assert [final[0], final[1].hex()] == STORED["final"]
+    assert place[0].hex() == STORED["state"]["id"]
