@@ -20,6 +20,10 @@ from consensus.transition import extend
 Deduced = TypeVar("Deduced")
 
 CONCLUSIONS_MAX: Final = 256
+EMPTY_HOURS: Final = 64
+"""As many are followed in one step, and the next step comes"""
+EMPTY_PAUSE_MS: Final = 20
+"""later: the network stood still for long, and nothing else shall because of it."""
 FOLLOWED_MAX: Final = 64
 """Blocks after which HOURs were empty."""
 
@@ -48,10 +52,15 @@ class Conclusions:
         """The state after a block, as far as its empty HOURs were followed."""
         return self._followed.get(state.id, state)
 
-    def approach(self, state: State, slot: int, hours: int) -> None:
-        """Follow the empty HOURs between a block and a slot, at most so many of them."""
+    def is_near(self, state: State, slot: int) -> bool:
+        """Whether no more empty HOURs are to be followed between a block and a slot than one step takes."""
         size = self._rules.law.params.hour_slots
-        self._hour_after(state, min(slot // size, self.reached(state).slot // size + hours) * size)
+        return slot // size <= self.reached(state).slot // size + EMPTY_HOURS
+
+    def approach(self, state: State, slot: int) -> None:
+        """Follow the empty HOURs between a block and a slot, as many as one step takes."""
+        size = self._rules.law.params.hour_slots
+        self._hour_after(state, min(slot // size, self.reached(state).slot // size + EMPTY_HOURS) * size)
 
     def _hour_after(self, state: State, first: int) -> State:
         """The state at the first slot of an HOUR, from the last one of that way that is known."""

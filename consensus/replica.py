@@ -16,7 +16,7 @@ from typing import Final
 from consensus import catchup
 from consensus.ancestry import Ancestry, Stored
 from consensus.block import REPORTS_MAX, Block, BlockHeader, block_id, read_block
-from consensus.conclusions import Conclusions
+from consensus.conclusions import EMPTY_PAUSE_MS, Conclusions
 from consensus.encoding import Malformed
 from consensus.finality import SignedVote, Vote, read_vote, vote_signable
 from consensus.forks import Tree
@@ -53,14 +53,9 @@ AHEAD_SLOTS: Final = 2
 """A block for a slot still further ahead is not looked at."""
 REMEMBERED_MAX: Final = 256
 """Payloads that were invalid, and peers that are asked for more."""
-EMPTY_HOURS: Final = 64
-"""As many are followed in one step, and the next step comes"""
-EMPTY_PAUSE_MS: Final = 20
-"""later: the network stood still for long, and nothing else shall because of it."""
 SERVED: Final = 64
 """Blocks that are held ready for who asks; older ones are read."""
 UNPAYABLE: Final = "a block whose payload is invalid"
-NOBODY: Final = Digest(b"")
 
 
 class ConsensusReplica:
@@ -81,6 +76,8 @@ class ConsensusReplica:
     ) -> None:
         self.rules, self.law, self.params = rules, rules.law, rules.law.params
         self.began, self.own = began, own
+        self.is_on_time = True
+        """Whether our clock is known to be that of the others: without that nothing is signed."""
         self.signatory: Signatory | None = None
         self._rows, self._stored = rows, stored or (lambda table, name: rows.get((table, (name,))))
         self.snapshots = Snapshots(self.law, self._stored)
@@ -177,14 +174,17 @@ class ConsensusReplica:
     @property
     def is_behind(self) -> bool:
         """Whether more empty HOURs lie between the head and now than are followed in one step: nothing is judged by then."""
-        size = self.params.hour_slots
-        return self._slot // size > self._known.reached(self.head()).slot // size + EMPTY_HOURS
+        return not self._known.is_near(self.head(), self._slot)
+
+    @property
+    def _may_sign(self) -> bool:
+        return self.is_on_time and not self.is_behind
 
     def _approach(self, now: Millis) -> list[Doing]:
         """Follow some of the HOURs in which nobody published; until that is done, nothing is ours to do."""
         if not self.is_behind:
             return []
-        self._known.approach(self.head(), self._slot, EMPTY_HOURS)
+        self._known.approach(self.head(), self._slot)
         return [Wake(("approach",), Millis(now + EMPTY_PAUSE_MS))]
 
     # ------------------------------------------------------------------ our own part
@@ -203,7 +203,7 @@ class ConsensusReplica:
     def _on_propose(self, slot: int, rank: int) -> list[Doing]:
         """Our rank's time: ask for a payload, if nothing valid was seen and it is our turn on this branch."""
         head = self.head()
-        if self.signatory is None or head.slot >= slot or slot != self._slot or self.is_behind:
+        if self.signatory is None or head.slot >= slot or slot != self._slot or not self._may_sign:
             return []
         state = self._known.at(head, slot)
         if 0 < rank < SERVER_RANK and not self._was_pending:
@@ -227,7 +227,7 @@ class ConsensusReplica:
 
     def _on_vote(self, slot: int) -> list[Doing]:
         """Our vote of this HOUR, once."""
-        if self.signatory is None or slot != self._slot or self.is_behind:
+        if self.signatory is None or slot != self._slot or not self._may_sign:
             return []
         head = self.head()
         if head.id not in self._full and self.pools.leaves_out(self.rules, head):
@@ -487,7 +487,7 @@ class ConsensusReplica:
             out += actions
             if heard is Heard.REJECT:
                 return heard, out
-        before = self.tree.state(self._catching.pop(peer, NOBODY))
+        before = self.tree.state(self._catching.pop(peer, Digest(b"")))
         if not read:
             return Heard.ACCEPT, out
         last = block_id(read[-1][0].header, self.law.network)

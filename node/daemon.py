@@ -33,6 +33,7 @@ from node.net.swarm import Swarm
 from node.network import NetworkTerms
 from node.overlay.advert import Advert
 from node.overlay.agreement import kept
+from node.overlay.clocks import OFFSET_MS_MAX, ClockOffset
 from node.overlay.custody import ReplicateLimits
 from node.overlay.machine import Rejected
 from node.overlay.peer import Peer, PeerLimits, Surroundings
@@ -128,11 +129,21 @@ class Daemon:
             rules, genesis, self.calendar.began, own, kept(rows), lambda table, key: store.peek(table, (key,))
         )
 
+    def _turn_clock(self, fact: ClockOffset) -> None:
+        """Go by the peers' time, and say so where the difference keeps this node from its duties."""
+        if fact.offset is None:
+            self.log.debug("clock.unknown", peers=fact.samples)
+            return
+        self.host.clock.correct(fact.offset)
+        if abs(fact.offset) > OFFSET_MS_MAX:
+            self.log.warning("clock.off", ms=fact.offset, peers=fact.samples, mend="set this machine's clock")
+
     def _tell_of_chain(self) -> None:
         """What happens on the chain, in the log."""
         log, host = self.log, self.host
         if reason := obstacle(self.terms.genesis):
             log.warning("chain.none", reason=reason)
+        host.on_fact(ClockOffset, self._turn_clock)
         host.on_fact(NewFinal, lambda fact: log.info("chain.final", hour=fact.point.hour, block=fact.point.block))
         host.on_fact(RecordRefused, lambda fact: log.debug("chain.refused", topic=fact.topic.value, reason=fact.reason))
         host.on_fact(

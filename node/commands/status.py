@@ -64,8 +64,18 @@ def _chain(chain: Mapping[str, Any]) -> Iterator[str]:
     yield f"leader     {chain['leader'][:8]} of slot {chain['next_slot']}: {chain['why']}"
     if chain["hours_behind"]:
         yield f"           {chain['hours_behind']:,} HOURs without a block are still to be followed: until then nothing is judged or signed"
+    yield f"clock      {_clock(chain)}"
     if chain["doubled"]:
         yield "double     another program signs with this node's key: this one signs nothing; stop one and start the other anew"
+
+
+def _clock(chain: Mapping[str, Any]) -> str:
+    offset, samples = chain["clock_offset_ms"], chain["clock_samples"]
+    if offset is None:
+        known = "of no three peers, nor of the Server, is the time known"
+    else:
+        known = f"{-offset:+,} ms to the median of {samples} peers" if samples > 1 else f"{-offset:+,} ms to the Server"
+    return known if chain["on_time"] else f"{known}: this node neither proposes nor votes until it is within 5 s"
 
 
 def _asleep(facts: Mapping[str, Any]) -> Iterator[str]:

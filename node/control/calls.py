@@ -74,7 +74,7 @@ class Calls:
             "addresses": [written_out(address) for address in daemon.addresses],
             "chain": None
             if daemon.peer.agreement is None
-            else standing(daemon.peer.agreement.replica, daemon.host.clock.now()),
+            else standing(daemon.peer.agreement.replica, daemon.host.clock.now(), daemon.peer.clocks),
             "tor": _tor(daemon.tor),
             "peers": [node.hex() for node in daemon.peer.connected],
             "bytes_in": sum(received for received, _ in traffic.values()),

@@ -11,9 +11,10 @@ from consensus.ids import Millis, NodeId
 from consensus.replica import ConsensusReplica
 from consensus.state import State, weighing
 from consensus.tally import Credit, live_ppm
+from node.overlay.clocks import Clocks
 
 
-def standing(replica: ConsensusReplica, now: Millis) -> Mapping[str, Any]:
+def standing(replica: ConsensusReplica, now: Millis, clocks: Clocks | None = None) -> Mapping[str, Any]:
     """The chain as this node sees it: slots, head, justified and final checkpoint, voters, and the leader of this slot."""
     head = replica.head()
     slot = replica.slot_at(now)
@@ -37,6 +38,9 @@ def standing(replica: ConsensusReplica, now: Millis) -> Mapping[str, Any]:
         "leader": drawn[0].hex() if drawn else replica.law.server.hex(),
         "why": _why(replica, state, drawn),
         "doubled": replica.is_doubled,
+        "clock_offset_ms": None if clocks is None else clocks.offset,
+        "clock_samples": 0 if clocks is None else clocks.samples,
+        "on_time": replica.is_on_time,
     }
 
 

@@ -31,6 +31,12 @@ _FIGURES: Final = (
     ("lucid_slot", "counter", "The present slot.", lambda facts: _of_chain(facts, "slot")),
     ("lucid_head_slot", "gauge", "The slot of the head.", lambda facts: _of_chain(facts, "head_slot")),
     ("lucid_final_hour", "gauge", "The last final HOUR.", lambda facts: _of_chain(facts, "final_hour")),
+    (
+        "lucid_clock_offset_ms",
+        "gauge",
+        "By how much the peers' clocks are ahead.",
+        lambda facts: _of_chain(facts, "clock_offset_ms"),
+    ),
     ("lucid_voters", "gauge", "Voters of the ERA.", lambda facts: _of_chain(facts, "voters")),
     ("lucid_hour", "counter", "The network's present HOUR.", lambda facts: facts["hour"]),
     ("lucid_tor_up", "gauge", "Whether tor is up and our onion published.", lambda facts: _tor_up(facts["tor"])),

@@ -2,7 +2,7 @@
 
     now = wall clock at the start + CLOCK_BOOTTIME since      (which runs on while the machine sleeps)
 
-When the wall clock is set, `now` goes on from where it was and creeps towards it, by half a second a minute at most
+When the wall clock is set, or peers say that it is wrong, `now` goes on from where it was and creeps towards it, by half a second a minute at most
 (CONSENSUS §6), so that no deadline jumps; the step itself is told once. No NTP: it is UDP, and clearnet.
 """
 
@@ -34,6 +34,7 @@ class SteadyClock:
         self._elapsed, self._wall = elapsed, wall
         self._last = elapsed()
         self._now = wall()
+        self._offset = 0  # of this time against the wall clock, as peers have it
         self._behind = 0  # what is still to be slewed, signed
         self._credit = 0  # milliseconds that passed and do not make one of slewing yet
 
@@ -52,7 +53,12 @@ class SteadyClock:
 
     def stepped(self) -> int:
         """By how many ms the wall clock was set since the last call, 0 for less than STEP_MS; to be asked now and then."""
-        ahead = self._wall() - self.now()
+        ahead = self._wall() + self._offset - self.now()
         delta = ahead - self._behind
         self._behind = ahead
         return delta if abs(delta) >= STEP_MS else 0
+
+    def correct(self, ms: int) -> None:
+        """Peers are ahead by so much of where this time is going: creep towards them, in place of what was said before."""
+        self._behind = ms
+        self._offset = self.now() + ms - self._wall()

@@ -6,7 +6,7 @@ Defaults are for Tor, where a dial takes seconds and the end of a connection is 
 from dataclasses import dataclass
 from typing import Final
 
-from node.overlay import agreement, reconcile_frames, replica_frames, wire, witness_frames
+from node.overlay import agreement, clocks, reconcile_frames, replica_frames, wire, witness_frames
 from node.overlay.machine import Channel
 
 FRAME_BYTES_MAX: Final = {
@@ -16,6 +16,7 @@ FRAME_BYTES_MAX: Final = {
     Channel.REPLICAS: replica_frames.FRAME_BYTES_MAX,
     Channel.BLOCKS: agreement.FRAME_BYTES_MAX,
     Channel.WITNESS: witness_frames.FRAME_BYTES_MAX,
+    Channel.CLOCK: clocks.FRAME_BYTES,
 }
 """The longest frame of each channel; a peer that announces a longer one loses the stream."""
 

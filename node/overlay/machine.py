@@ -37,6 +37,7 @@ class Channel(StrEnum):
     REPLICAS = "/lucid/replicas/1"
     BLOCKS = "/lucid/blocks/1"
     WITNESS = "/lucid/witness/1"
+    CLOCK = "/lucid/clock/1"
 
 
 class Received(NamedTuple):

@@ -24,6 +24,7 @@ from consensus.signing import KeyPair
 from node.overlay import agreement, calls, custody, topics
 from node.overlay.agreement import Agreement, ProofFound, StandIn
 from node.overlay.blocklist import BlockLimits, Blocklist
+from node.overlay.clocks import Clocks
 from node.overlay.dht import Dht, DhtLimits
 from node.overlay.entries import Opener
 from node.overlay.gossip import Gossip
@@ -143,11 +144,13 @@ class Peer:
         self.reconcile = Reconcile(self.logs, rng, self._next_exchange, limits.reconcile)
         self.agreement: Agreement | None = None
         self.witnessing: Witnessing | None = None
+        self.clocks: Clocks | None = None
         if around.consensus is not None:
             replica = around.consensus(rows)
             self.agreement = Agreement(replica, StandIn(), self._next_exchange)
             inventory = self.replicate.inventory
             self.witnessing = Witnessing(me, rng, self.agreement, inventory, self._next_exchange)
+            self.clocks = Clocks(me, rng, self.agreement, self._next_exchange)
         self._handlers: dict[type, Callable[[Millis, Any], Sequence[Action]]] = {
             Received: self._received,
             Failed: self._failed,
@@ -165,6 +168,7 @@ class Peer:
             "replicate": self.replicate.on_timer,
             "agreement": self._agreement_timer,
             "witness": self._witness_timer,
+            "clocks": self._clocks_timer,
             "peer": self._upkeep,
         }
 
@@ -230,6 +234,8 @@ class Peer:
             out += self._told(now, self.agreement.start(now))
         if self.witnessing is not None:
             out += self._told(now, self.witnessing.start(now))
+        if self.clocks is not None:
+            out += self._told(now, self.clocks.start(now))
         first = SetTimer(UPKEEP, Millis(now + self._rng.randrange(1, self.limits.upkeep_ms)))
         return [action for action in (*out, first) if type(action) is not Finished]
 
@@ -248,10 +254,12 @@ class Peer:
             return self._told(now, self.reconcile.on_frame(now, peer, frame, exchange))
         if channel is Channel.REPLICAS:
             return self.replicate.on_frame(now, peer, frame, exchange)
-        if self.agreement is None or self.witnessing is None:
+        if self.agreement is None or self.witnessing is None or self.clocks is None:
             return [Noted(Rejected(peer, "a question about the chain on a network without one"))]
         if channel is Channel.WITNESS:
             return self._told(now, self.witnessing.on_frame(now, peer, frame, exchange))
+        if channel is Channel.CLOCK:
+            return self._told(now, self.clocks.on_frame(now, peer, frame, exchange))
         return self._told(now, self.agreement.on_frame(now, peer, frame, exchange))
 
     def _failed(self, now: Millis, event: Failed) -> Sequence[Action]:
@@ -264,6 +272,8 @@ class Peer:
             return self._told(now, self.agreement.on_failed(exchange))
         if channel is Channel.WITNESS and self.witnessing is not None:
             return self._told(now, self.witnessing.on_failed(exchange))
+        if channel is Channel.CLOCK and self.clocks is not None:
+            self.clocks.on_failed(exchange)
         return self.replicate.on_failed(now, peer, exchange) if channel is Channel.REPLICAS else []
 
     def _fired(self, now: Millis, event: TimerFired) -> Sequence[Action]:
@@ -282,6 +292,8 @@ class Peer:
         out += self.replicate.on_peer_up(now, peer, dialled)
         if self.agreement is not None:
             out += self._told(now, self.agreement.on_peer_up(now, peer))
+        if self.clocks is not None:
+            out += self._told(now, self.clocks.on_peer_up(now, peer))
         return out
 
     def _peer_lost(self, now: Millis, event: PeerLost) -> Sequence[Action]:
@@ -295,6 +307,8 @@ class Peer:
         out += self.replicate.on_peer_lost(now, peer)
         if self.agreement is not None:
             out += self._told(now, self.agreement.on_peer_lost(peer))
+        if self.clocks is not None:
+            self.clocks.on_peer_lost(peer)
         return out
 
     def _stepped(self, now: Millis, event: ClockStepped) -> Sequence[Action]:
@@ -399,6 +413,9 @@ class Peer:
 
     def _witness_timer(self, now: Millis, key: TimerKey) -> list[Action]:
         return [] if self.witnessing is None else self._told(now, self.witnessing.on_timer(now, key))
+
+    def _clocks_timer(self, now: Millis, key: TimerKey) -> list[Action]:
+        return [] if self.clocks is None else self._told(now, self.clocks.on_timer(now, key))
 
     def on_registry(self, now: Millis, era: int, registry: Sequence[Registrant]) -> Sequence[Action]:
         """An ERA's registry of nodes, from whoever knows it: later the consensus machine."""

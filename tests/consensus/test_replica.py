@@ -15,7 +15,7 @@ from consensus.admission import SignedRegistration
 from consensus.block import Block, BlockBody, block_id, read_block, sign_header
 from consensus.catchup import ANSWER_BLOCKS, BlockAnswer
 from consensus.checkpoint import Checkpoint, Constitution, roll
-from consensus.conclusions import FOLLOWED_MAX, Conclusions
+from consensus.conclusions import EMPTY_HOURS, EMPTY_PAUSE_MS, FOLLOWED_MAX, Conclusions
 from consensus.finality import SignedVote, read_vote, sign_vote
 from consensus.ids import Digest, Millis, NodeId
 from consensus.inclusion import Rules
@@ -24,8 +24,6 @@ from consensus.petitions import WAITING_MAX
 from consensus.reasons import Reason
 from consensus.records import pack, unpack
 from consensus.replica import (
-    EMPTY_HOURS,
-    EMPTY_PAUSE_MS,
     REMEMBERED_MAX,
     SERVED,
     UNPAYABLE,
@@ -486,7 +484,7 @@ def test_of_the_ways_that_were_followed_the_last_ones_are_remembered() -> None:
     me = Conclusions(town.rules)
     for number in range(FOLLOWED_MAX + 3):
         branch = replace(town.village.genesis, id=Digest(bytes([number]) * 32))
-        me.approach(branch, 90 * LASTING.hour_slots, 2)
+        me.approach(branch, 2 * LASTING.hour_slots)
         assert me.reached(branch).checkpoint.hour == 2
     forgotten = replace(town.village.genesis, id=Digest(bytes(32)))
     assert me.reached(forgotten) == forgotten

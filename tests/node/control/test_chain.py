@@ -50,13 +50,19 @@ def test_the_standing_is_that_of_the_head_and_says_why_who_leads(town: Town, rep
     assert facts["leader"] in {node.hex() for node in town.village.nodes}
     assert "sortition by the seed of slot" in facts["why"]
     assert "among 3" in facts["why"]
-    first, second, third = _chain(facts)
+    first, second, third, fourth = _chain(facts)
     assert f"head {head.id.hex()[:8]} of slot {head.slot}" in first
     assert f"final HOUR {head.final.hour}" in first
     assert second.endswith("3 registered, 3 vote")
     assert facts["leader"][:8] in third
-    assert len([*_chain({**facts, "doubled": True})]) == 4
+    assert fourth == "clock      of no three peers, nor of the Server, is the time known"
+    assert len([*_chain({**facts, "doubled": True})]) == 5
     assert facts["hours_behind"] == 0
+    off = [*_chain({**facts, "clock_offset_ms": 7_000, "clock_samples": 4, "on_time": False})][3]
+    assert off.endswith(
+        "-7,000 ms to the median of 4 peers: this node neither proposes nor votes until it is within 5 s"
+    )
+    assert [*_chain({**facts, "clock_offset_ms": -12, "clock_samples": 1})][3].endswith(" +12 ms to the Server")
     assert [line for line in _chain({**facts, "hours_behind": 1_500}) if "1,500 HOURs without a block" in line]
 
 

@@ -39,10 +39,10 @@ def test_prometheus_reads_the_figures_with_their_labels() -> None:
     assert families["lucid_tor_up"].samples[0].value == 1
 
 
-def test_a_chain_has_four_figures_more() -> None:
-    chain = {"slot": 40, "head_slot": 39, "final_hour": 8, "voters": 5}
+def test_a_chain_has_five_figures_more() -> None:
+    chain = {"slot": 40, "head_slot": 39, "final_hour": 8, "voters": 5, "clock_offset_ms": -12}
     families = {one.name: one for one in text_string_to_metric_families(exposition({**FACTS, "chain": chain}))}
-    assert len(families) == 21
+    assert len(families) == 22
     told = {f"lucid_{name}": value for name, value in chain.items()}
     assert {name: families[name].samples[0].value for name in told} == told
     without = {one.name for one in text_string_to_metric_families(exposition({**FACTS, "chain": None}))}

@@ -58,3 +58,21 @@ def test_time_never_goes_back_and_small_steps_are_no_news(moves: list[tuple[int,
         if asked:
             told = watch.clock.stepped()
             assert told == 0 or abs(told) >= STEP_MS
+
+
+def test_what_peers_say_is_crept_after_and_the_last_word_counts() -> None:
+    watch = Watch()
+    for said in (9_000, 3_000):
+        watch.clock.correct(said)
+    assert watch.clock.stepped() == 0
+    watch.pass_ms(60_000)
+    assert watch.clock.now() == watch.wall + 500
+    assert watch.clock.stepped() == 0
+    watch.pass_ms(3_000 * SLEW)
+    assert watch.clock.now() == watch.wall + 3_000
+    watch.wall += HOUR
+    assert watch.clock.stepped() == HOUR
+    watch.clock.correct(-HOUR)
+    assert watch.clock.stepped() == 0
+    watch.pass_ms(60_000)
+    assert watch.clock.now() == watch.wall - HOUR + 3_000 - 500

@@ -29,7 +29,7 @@ from consensus.signing import KeyPair
 from consensus.state import at_slot, genesis_state, leaders
 from consensus.tally import Work
 from consensus.wishes import NewBlock, RecordRefused
-from node.overlay import agreement, replica_frames, values, wire, witness_frames
+from node.overlay import agreement, clocks, replica_frames, values, wire, witness_frames
 from node.overlay.custody import HOUR_MS, Fetch
 from node.overlay.entries import LogEntry, LogName, seal_entry
 from node.overlay.logs import Learned
@@ -97,15 +97,15 @@ def besieged() -> Peer:
     return machine
 
 
-def asked_for_blocks() -> int:
-    """The exchange in which the peer asks the sender for blocks."""
+def asked(channel: Channel) -> int:
+    """The exchange in which the peer asks the sender for blocks, or for its time."""
     machine = peer(0, 1, {}, consensus=founder)
     machine.start(START)
     machine.on_registry(START, HOUR // 168, REGISTRY)
     machine.on_seed(START, HOUR, seed_of(HOUR * 30))
     machine.handle(START, PeerUp(IDS[1], dialled=False))
     out = machine.handle(START, PeerUp(SENDER, dialled=False))
-    return next(one.exchange for one in out if isinstance(one, Send) and one.channel is Channel.BLOCKS)
+    return next(one.exchange for one in out if isinstance(one, Send) and one.channel is channel)
 
 
 def answered(signer: KeyPair | None = None) -> bytes:
@@ -213,7 +213,7 @@ SPEECHES: Final = {
     ),
     Channel.BLOCKS: Speech(
         answered(),
-        asked_for_blocks(),
+        asked(Channel.BLOCKS),
         NewBlock,
         agreement.FRAME_BYTES_MAX,
         [answered(FORGER)],
@@ -235,7 +235,18 @@ SPEECHES: Final = {
             (stated(beside=1), -9),
         ],
     ),
+    Channel.CLOCK: Speech(
+        START.to_bytes(8, "big"),
+        asked(Channel.CLOCK),
+        Peer,
+        clocks.FRAME_BYTES,
+        [],
+        [(bytes(8), 999), (bytes(8), 0), (bytes(8), -9), (bytes(7), asked(Channel.CLOCK))],
+    ),
 }
+
+
+ANSWERED = {Channel.BLOCKS, Channel.CLOCK}
 
 
 def give(machine: Peer, channel: Channel, frame: bytes, exchange: int) -> Sequence[Action]:
@@ -281,7 +292,7 @@ def test_what_is_right_is_taken_in_and_its_replay_is_not(channel: Channel) -> No
     assert before != fresh
     assert speech.taken in [Peer, *facts(first)]
     again = give(machine, channel, speech.right, speech.exchange - 1 if speech.exchange else 0)
-    assert facts(again) == ([Rejected] if channel is Channel.BLOCKS else [])  # an answer comes once
+    assert facts(again) == ([Rejected] if channel in ANSWERED else [])  # an answer comes once
     assert not [action for action in again if isinstance(action, Persist) and channel is not Channel.REPLICAS]
     assert state(machine) == before
 
@@ -290,7 +301,7 @@ def test_what_is_right_is_taken_in_and_its_replay_is_not(channel: Channel) -> No
 def test_what_is_too_long_is_refused_unread(channel: Channel) -> None:
     speech = SPEECHES[channel]
     reason = refused(channel, speech.right + bytes(speech.most + 1 - len(speech.right)), speech.exchange)
-    assert "at most" in reason or channel is Channel.BLOCKS  # whose frames are measured by the host
+    assert "at most" in reason or channel in ANSWERED  # whose frames are measured by the host
 
 
 @pytest.mark.parametrize(
