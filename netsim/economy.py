@@ -102,6 +102,8 @@ class Economy:
         self.misses: Counter[bytes] = Counter()
         self.worked: Counter[bytes] = Counter()
         self.fallbacks = self.reports_lost = self.wash_paid = 0
+        self.unwitnessed = 0
+        """MB of real work of nodes of which too few witnesses could say anything in that HOUR."""
         self.slot = 0
         self._schedule_votes(0)
 
@@ -166,7 +168,9 @@ class Economy:
                 continue
             drawn = witnesses(NETWORK, at.seed, hour, node.node, entities, order)
             work = self._reported(rng, node, truth, [self.by_node[one] for one in drawn], shares)
-            if work is not None:
+            if work is None:
+                self.unwitnessed += work_of(*truth) if self.counts else 0
+            else:
                 self.arriving.setdefault(end + rng.randrange(ARRIVES_SLOTS), []).append((hour, node.node, work))
 
     def _reported(

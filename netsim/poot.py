@@ -81,6 +81,8 @@ class Share:
     correlation: float
     """Pearson's, of slots and real work, over the nodes."""
     reports_lost: int
+    work_unwitnessed: float
+    """Of all real work, the share that earned nothing, since fewer than five of nine witnesses were there to tell."""
     wash_paid: int
     digest: str
 
@@ -195,6 +197,7 @@ def _share(case: Case, economy: Economy, name: str, own: Nodes) -> Share:
         gini_slots=gini(led),
         correlation=correlation(led, worked),
         reports_lost=economy.reports_lost,
+        work_unwitnessed=economy.unwitnessed / work,
         wash_paid=economy.wash_paid,
         digest=economy.digest(),
     )

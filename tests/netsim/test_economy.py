@@ -250,3 +250,11 @@ def test_every_table_of_the_list_is_one_that_can_be_made() -> None:
         assert made.slots == 7 * 24 * SIZE
         assert NodeId(made.cases[0].operators[0].name.encode()) == b"server"
         assert made.cases[0].operators[0].strategy is HONEST
+
+
+def test_with_a_tenth_away_few_hours_go_without_enough_witnesses() -> None:
+    others = [Operator(f"{number}", (rig._replace(up=900),)) for number, rig in enumerate(rigs(1, 60))]
+    economy = Economy(1, others, MAINNET, 72 * SIZE, 20)
+    economy.run(72 * SIZE)
+    assert 0 < economy.unwitnessed < sum(economy.worked.values()) // 250
+    assert economy.reports_lost == 0
