@@ -14,7 +14,7 @@ from consensus.checkpoint import Constitution
 from consensus.finality import SignedVote, Vote, vote_slot, voters_root
 from consensus.ids import Address, Digest, Millis, NodeId
 from consensus.inclusion import Rules
-from consensus.params import SERVER_RANK
+from consensus.params import SERVER_RANK, STATE_HOURS
 from consensus.pools import Pools
 from consensus.records import unpack
 from consensus.signer import Signer, SigningJournal, journal_key
@@ -133,6 +133,8 @@ class Signatory:
         at = state.checkpoint
         if self._tried == at.hour or self.listens(slot):
             return []
+        if at.hour % self.law.params.era_hours >= self.law.params.era_hours - STATE_HOURS:
+            return []  # included now, it would come too late for the next ERA's registry, and count for no other
         if self.own.node in at.joining or self.own.node in state.happened.registrations:
             return []
         self._tried = at.hour

@@ -169,6 +169,17 @@ def test_registering_is_tried_once_an_hour_until_it_is_on_the_chain() -> None:
     assert signatory(1).register(V.at(done, 13), 13, 1) == []
 
 
+def test_nobody_registers_in_the_last_two_hours_of_an_era_which_come_too_late() -> None:
+    law = replace(TOWN.law, params=replace(TOWN.law.params, era_hours=5, month_hours=5))
+    tried = []
+    for hour in range(12):
+        me = Signatory(law, TOWN.own(1), {}, 0)
+        at = replace(STATE.checkpoint, hour=hour)
+        if me.register(replace(STATE, recent=(*STATE.recent[:-1], at)), hour * 4 + 9, 1):
+            tried.append(hour)
+    assert tried == [0, 1, 2, 5, 6, 7, 10, 11]
+
+
 @pytest.mark.parametrize("since", [0, 4, 9])
 def test_of_votes_by_its_key_a_node_learns_the_old_and_finds_its_double_in_the_new(since: int) -> None:
     me = signatory(1, since=since)
