@@ -12,13 +12,14 @@ from typing import Any
 
 from consensus import vrf
 from consensus.admission import (
+    Registration,
     SignedPool,
     SignedRegistration,
     are_signed,
-    is_proof,
     pool_id,
     pool_signable,
     registration_signable,
+    work_of,
 )
 from consensus.block import DoubleProposal, SignedHeader, contradict_headers, header_signable, vrf_input
 from consensus.checkpoint import Constitution, Included
@@ -125,9 +126,17 @@ def check_registration(rules: Rules, state: State, signed: SignedRegistration) -
         return Reason.NO_VRF_KEY
     if not rules.verify(one.node, signed.signature, registration_signable(one, rules.law.network)):
         return Reason.REGISTRATION_UNSIGNED
-    if not is_proof(rules.law.network, one.node, one.checkpoint, one.nonce, at.difficulty):
-        return Reason.NO_WORK
-    return None
+    return _check_work(rules.law, one, at.difficulty)
+
+
+def _check_work(law: Constitution, one: Registration, difficulty: int) -> Reason | None:
+    """Why a proof of work does not do, if it does not: what is below the least difficulty does on no branch."""
+    if difficulty <= 1:
+        return None
+    work = work_of(law.network, one.node, one.checkpoint, one.nonce)
+    if work * difficulty < 1 << 256:
+        return None
+    return Reason.NO_WORK if work * law.difficulty < 1 << 256 else Reason.LITTLE_WORK
 
 
 def check_pool(rules: Rules, state: State, signed: SignedPool) -> Reason | None:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NO_VRF_KEY = "a registration whose VRF key is none"
     REGISTRATION_UNSIGNED = "a registration that its node has not signed"
     NO_WORK = "a registration without its proof of work"
+    LITTLE_WORK = "a registration with less work than any ERA asks for"
     NO_CONTRADICTION = "evidence of two things that do not contradict each other"
     KNOWN_FAULT = "evidence against who was expelled before"
     EVIDENCE_UNSIGNED = "evidence that the accused has not signed"
@@ -39,5 +40,5 @@ class Reason(StrEnum):
     UNCLE_INVALID = "an uncle that is invalid"
 
 
-BLAMED: Final = frozenset({Reason.VOTE_UNSIGNED, Reason.NO_VRF_KEY, Reason.REGISTRATION_UNSIGNED})
-"""What no branch and no time can make right; keys of reports and work of registrations depend on the branch."""
+BLAMED: Final = frozenset({Reason.VOTE_UNSIGNED, Reason.NO_VRF_KEY, Reason.REGISTRATION_UNSIGNED, Reason.LITTLE_WORK})
+"""What no branch and no time can make right; keys of reports and an ERA's difficulty depend on the branch."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from blake3 import blake3
 
-from consensus.admission import PoolRegistration, SignatureList, SignedPool, pool_id, pool_signable
+from consensus.admission import PoolRegistration, SignatureList, SignedPool, is_proof, pool_id, pool_signable
 from consensus.block import (
     Block,
     BlockBody,
@@ -21,8 +21,9 @@ from consensus.block import (
 )
 from consensus.finality import DoubleVote, Point, SignedVote, sign_vote
 from consensus.ids import Address, Digest, NodeId
-from consensus.inclusion import Invalid, Rules
+from consensus.inclusion import Invalid, Rules, check_registration
 from consensus.params import DEVNET, SERVER_RANK
+from consensus.reasons import Reason
 from consensus.report import SignedReport, report_signable
 from consensus.state import State, leaders
 from consensus.transition import extend
@@ -387,8 +388,23 @@ def test_a_pool_that_was_expelled_does_not_come_back(place: Place) -> None:
 
 def test_a_registration_takes_work_and_a_stale_checkpoint_none() -> None:
     place = place_of(difficulty=1 << 30)
-    with pytest.raises(Invalid, match="without its proof of work"):
+    with pytest.raises(Invalid, match="with less work than any ERA asks for"):
         extend(place.rules, place.parent, place.block(registrations=(joins(place),)))
+
+
+def test_work_that_another_era_would_take_is_nobodys_fault() -> None:
+    place = place_of(difficulty=2)
+    one = joins(place).registration
+    enough = next(
+        nonce
+        for nonce in (number.to_bytes(16, "big") for number in range(99))
+        if is_proof(NETWORK, one.node, one.checkpoint, nonce, 2)
+    )
+    signed = joins(place, nonce=enough)
+    assert check_registration(place.rules, place.now, signed) is None
+    harder = replace(place.now.checkpoint, difficulty=1 << 60)
+    now = replace(place.now, recent=(*place.now.recent[:-1], harder))
+    assert check_registration(place.rules, now, signed) is Reason.NO_WORK
 
 
 def test_with_three_founders_no_other_rank_is_anybodys() -> None:
