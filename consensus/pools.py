@@ -20,7 +20,7 @@ from consensus.block import (
     SignedHeader,
     contradict_headers,
 )
-from consensus.checkpoint import Included
+from consensus.checkpoint import Checkpoint, Included
 from consensus.finality import DoubleVote, Point, SignedVote, contradict
 from consensus.ids import NodeId
 from consensus.inclusion import (
@@ -57,6 +57,7 @@ class Pools:
         self.double_votes: dict[NodeId, DoubleVote] = {}
         self.double_proposals: dict[bytes, DoubleProposal] = {}
         self.headers: dict[tuple[int, int, bytes], SignedHeader] = {}
+        self._tidied: Checkpoint | None = None
 
     def add_vote(self, signed: SignedVote) -> bool:
         """Keep a vote whose signature was checked; whether it is new. One that contradicts another makes evidence."""
@@ -136,6 +137,10 @@ class Pools:
 
         A registration goes when its checkpoint is too old or of another branch, so that its node can make a new one.
         """
+        self.headers = {key: one for key, one in self.headers.items() if key[0] >= slot - UNCLE_SLOTS}
+        if state.checkpoint is self._tidied:
+            return  # all the rest goes by that
+        self._tidied = state.checkpoint
         hour, era = state.checkpoint.hour, state.checkpoint.registry.era
         oldest = state.recent[0].hour
         self.votes = {key: one for key, one in self.votes.items() if key[0] > hour - VOTES_KEPT}
@@ -145,7 +150,6 @@ class Pools:
             key: one for key, one in self.registrations.items() if key[0] > era and _is_fresh(state, one.registration)
         }
         self.pools = {key: one for key, one in self.pools.items() if key[0] > era}
-        self.headers = {key: one for key, one in self.headers.items() if key[0] >= slot - UNCLE_SLOTS}
         gone = state.checkpoint.expelled
         self.double_votes = {node: one for node, one in self.double_votes.items() if node not in gone}
         self.double_proposals = {node: one for node, one in self.double_proposals.items() if node not in gone}

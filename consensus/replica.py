@@ -107,6 +107,7 @@ class ConsensusReplica:
         self._views: dict[tuple[Digest, int], State] = {}
         self._known = Conclusions(rules)
         self._head: State | None = None
+        self._has_votes = False  # since the head was worked out
         self._catching: dict[NodeId, Digest] = {}
         """Whom to ask for more when a block has joined."""
 
@@ -174,11 +175,7 @@ class ConsensusReplica:
     @property
     def is_behind(self) -> bool:
         """Whether more empty HOURs lie between the head and now than are followed in one step: nothing is judged by then."""
-        return not self._known.is_near(self.head(), self._slot)
-
-    @property
-    def _may_sign(self) -> bool:
-        return self.is_on_time and not self.is_behind
+        return not self._known.is_near(self._head or self.head(), self._slot)
 
     def _approach(self, now: Millis) -> list[Doing]:
         """Follow some of the HOURs in which nobody published; until that is done, nothing is ours to do."""
@@ -191,9 +188,10 @@ class ConsensusReplica:
 
     def head(self) -> State:
         """The block to build on, as its state."""
-        if self._head is None:
+        if self._head is None or self._has_votes:
             expelled = {*self.tree.parent(self.tree.root).checkpoint.expelled, *self._doubles}
             self._head = self.tree.head({voter: block for voter, (_, block) in self.latest.items()}, expelled)
+            self._has_votes = False
         return self._head
 
     def leaders(self, state: State, slot: int) -> tuple[bytes, ...]:
@@ -203,7 +201,7 @@ class ConsensusReplica:
     def _on_propose(self, slot: int, rank: int) -> list[Doing]:
         """Our rank's time: ask for a payload, if nothing valid was seen and it is our turn on this branch."""
         head = self.head()
-        if self.signatory is None or head.slot >= slot or slot != self._slot or not self._may_sign:
+        if self.signatory is None or head.slot >= slot or slot != self._slot or self.is_behind or not self.is_on_time:
             return []
         state = self._known.at(head, slot)
         if 0 < rank < SERVER_RANK and not self._was_pending:
@@ -227,7 +225,7 @@ class ConsensusReplica:
 
     def _on_vote(self, slot: int) -> list[Doing]:
         """Our vote of this HOUR, once."""
-        if self.signatory is None or slot != self._slot or not self._may_sign:
+        if self.signatory is None or slot != self._slot or self.is_behind or not self.is_on_time:
             return []
         head = self.head()
         if head.id not in self._full and self.pools.leaves_out(self.rules, head):
@@ -281,8 +279,8 @@ class ConsensusReplica:
         return Heard.REJECT, [Told(RecordRefused(topic, reason))]
 
     def next(self) -> tuple[State, int]:
-        """The state for the next block that could be made, and its slot; as far as they were followed, while empty HOURs are."""
-        head = self.head()
+        """The state for the next block that could be made, and its slot; without the newest votes, since a head costs O(blocks)."""
+        head = self._head or self.head()
         if self.is_behind:
             slot = self._known.reached(head).slot + 1
             return self._known.at(head, slot), slot
@@ -336,10 +334,10 @@ class ConsensusReplica:
         self.pools.add_vote(signed)
         if vote.voter in self.pools.double_votes:
             self._doubles.add(vote.voter)
-            self._head = None
+            self._has_votes = True
         elif is_placed and vote.target_hour > self.latest.get(vote.voter, (-1, b""))[0]:
             self.latest[vote.voter] = vote.target_hour, vote.head
-            self._head = None
+            self._has_votes = True
 
     # ------------------------------------------------------------------ blocks
 
