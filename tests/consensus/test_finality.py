@@ -7,10 +7,11 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.encoding import Malformed
+from consensus.encoding import Malformed, decode
 from consensus.finality import (
     VOTE_BYTES_MAX,
     Candidate,
+    DoubleVote,
     SignedVote,
     Vote,
     Voter,
@@ -159,6 +160,12 @@ def test_votes_are_spread_over_the_hour_and_move_with_its_seed() -> None:
     assert slots != [vote_slot(MAINNET, named(8), 0, NodeId(named(number))) for number in range(2_800)]
 
 
+def test_the_slot_of_a_vote_is_drawn_from_eight_bytes_of_the_seed_and_the_voter() -> None:
+    for number in range(20):
+        lot = int.from_bytes(blake3(named(7) + named(number)).digest()[:8], "big")
+        assert vote_slot(MAINNET, named(7), 5, NodeId(named(number))) == 5 * 30 + 1 + lot % 28
+
+
 def candidate(number: int, registered: int = 720, uptime: int = 1_000, work: int = 100) -> Candidate:
     return Candidate(NodeId(named(number)), bytes(32), registered, uptime, work)
 
@@ -201,6 +208,25 @@ def test_an_eighth_joins_an_eighth_leaves_and_the_expelled_leave_at_once(
     assert all(voter.key == (b"new" if voter.node in registered else b"old") for voter in after)
 
 
+@pytest.mark.parametrize(
+    ("count", "eighth"), [(1, 1), (7, 1), (8, 1), (15, 1), (16, 2), (23, 2), (24, 3), (63, 7), (64, 8)]
+)
+def test_an_eighth_is_rounded_down_and_one_at_the_least(count: int, eighth: int) -> None:
+    now, fresh = voters(count), [NodeId(named(1_000 + number)) for number in range(20)]
+    nodes = [voter.node for voter in now]
+    assert next_electors(now, [], {}, []) == tuple(now[eighth:])
+    joined = next_electors(now, [*nodes, *fresh], dict.fromkeys(fresh, b"new"), [])
+    assert joined == (*now, *(Voter(node, b"new") for node in fresh[:eighth]))
+
+
+def test_who_is_there_or_expelled_takes_up_no_place_of_those_who_join() -> None:
+    now, fresh = voters(9), [NodeId(named(1_000 + number)) for number in range(3)]
+    nodes = [voter.node for voter in now]
+    keys = dict.fromkeys([*nodes, *fresh], b"new")
+    after = next_electors(now, [*nodes, *fresh], keys, {nodes[4], fresh[0]})
+    assert [voter.node for voter in after] == [*nodes[:4], *nodes[5:], fresh[1]]
+
+
 def test_an_era_has_all_electors_or_512_by_lot_in_any_order() -> None:
     few, many = voters(ERA_LOT), voters(ERA_LOT + 100)
     assert era_lot(few[::-1], NETWORK, named(0)) == tuple(few)
@@ -209,6 +235,8 @@ def test_an_era_has_all_electors_or_512_by_lot_in_any_order() -> None:
     assert [*drawn] == sorted(drawn)
     assert {*drawn} < {*many}
     assert era_lot(many[::-1], NETWORK, named(0)) == drawn
+    lots = sorted(many, key=lambda voter: blake3(b"lucid/lot/v1" + NETWORK + named(0) + voter.node).digest())
+    assert {*drawn} == {*lots[:ERA_LOT]}
     others = era_lot(many, NETWORK, named(1))
     assert others != drawn
     assert 400 < len({*drawn} & {*others}) < 460  # 512²/612 = 428
@@ -235,10 +263,19 @@ def test_a_vote_is_signed_in_its_domain_and_read_back() -> None:
     assert len(pack(sign_vote(largest, key(1), NETWORK))) <= VOTE_BYTES_MAX
 
 
+def test_votes_and_what_proves_two_of_them_are_records_of_their_first_version() -> None:
+    signed = SignedVote(vote(3, 4), bytes(64))
+    for record in (signed.vote, signed, DoubleVote(signed, signed)):
+        spelled = decode(pack(record))
+        assert isinstance(spelled, dict)
+        assert spelled["v"] == 1
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (bytes(VOTE_BYTES_MAX + 1), "too long"),
+        (bytes(513), "too long"),
+        (bytes(512), "after the end"),
         (pack(SignedVote(vote(4, 4), bytes(64))), "no earlier HOUR"),
         (pack(SignedVote(vote(5, 4), bytes(64))), "no earlier HOUR"),
         (pack(vote(3, 4)), "fields of a SignedVote"),

@@ -114,6 +114,22 @@ def test_a_vote_for_a_block_counts_for_all_below_it() -> None:
     assert tree.head({VOTERS[0]: named(6), VOTERS[1]: named(2), VOTERS[2]: named(5)}).id == named(6)
 
 
+def test_votes_high_up_on_a_branch_outweigh_fewer_at_its_foot() -> None:
+    tree = Tree(GENESIS)
+    chain(tree, 1, 2)
+    chain(tree, 5, 6, 7)
+    assert tree.head({VOTERS[0]: named(1), VOTERS[1]: named(7), VOTERS[2]: named(6)}).id == named(7)
+    assert tree.head({VOTERS[0]: named(1), VOTERS[1]: named(1), VOTERS[2]: named(7)}).id == named(2)
+
+
+def test_the_longer_of_two_branches_wins_at_every_length() -> None:
+    for length in range(1, 6):
+        tree = Tree(GENESIS)
+        chain(tree, *range(10, 10 + length))
+        chain(tree, *range(20, 21 + length))
+        assert tree.head({}).id == named(20 + length)
+
+
 # ------------------------------------------------------------------ justified checkpoints
 
 
@@ -211,6 +227,14 @@ def test_a_final_checkpoint_of_another_history_changes_nothing() -> None:
     assert tree.prune(Point(3, named(99))) == []
     assert tree.prune(Point(0, ROOT)) == []
     assert len(tree) == 3
+
+
+def test_the_root_made_final_once_more_changes_nothing() -> None:
+    tree = Tree(block(5, justified=Point(3, named(2))))
+    chain(tree, 6, parent=named(5))
+    assert tree.prune(Point(4, named(5))) == []
+    assert tree.justified == Point(3, named(2))
+    assert tree.head({}).id == named(6)
 
 
 def test_pruning_keeps_the_justified_checkpoint_if_it_is_on_top_of_the_final_one() -> None:

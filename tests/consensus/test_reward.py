@@ -106,7 +106,7 @@ def test_supply_grows_at_most_13_14_million_a_year_and_the_first_halving_is_160_
     year = 30 * 24 * 365 * fullest
     assert year == 13_140_000
     assert HALVING // year == 159
-    assert (HALVING, SUPPLY, LUCID) == (2_100_000_000, 42_000_000_000, 10**18)
+    assert (HALVING, SUPPLY, LUCID, BASE_BYTES) == (2_100_000_000, 42_000_000_000, 10**18, 5_000_000)
 
 
 @given(st.integers(0, 21), st.integers(1, 200), st.lists(works, max_size=120), st.booleans())
@@ -164,6 +164,12 @@ def test_sessions_without_receipts_or_challenge_are_not_paid_for_and_use_up_no_p
     assert counted([other, unheld, unshown, good], {}) == (good, other)
     assert work_done((good, other), 9) == SlotWork(2, 1400, 9)
     assert work_done((), 9) == SlotWork(0, 0, 9)
+
+
+def test_a_single_byte_that_is_held_makes_a_session_count_and_an_empty_chunk_does_not() -> None:
+    least, nothing = session(1, 0, receipts(1, 1, 1, 2, 3)), session(2, 0, receipts(2, 0, 1, 2, 3))
+    assert counted([nothing, least], {}) == (least,)
+    assert work_done([least], 1) == SlotWork(1, 1, 1)
 
 
 offered = st.lists(  # owner, holders beyond the second, passed
