@@ -54,7 +54,7 @@ def test_a_vote_is_checked_against_the_checkpoint_that_it_is_for() -> None:
 
 
 def test_only_what_no_branch_can_make_right_is_anybodys_fault() -> None:
-    assert {*BLAMED} == {Reason.VOTE_UNSIGNED, Reason.NO_VRF_KEY, Reason.REGISTRATION_UNSIGNED}
+    assert {*BLAMED} == {Reason.VOTE_UNSIGNED, Reason.NO_VRF_KEY, Reason.REGISTRATION_UNSIGNED, Reason.LITTLE_WORK}
     assert len({*map(str, Reason)}) == len([*Reason])
 
 
