@@ -94,7 +94,8 @@ class Clocks:
 
     def _again(self, now: Millis) -> list[Out]:
         params = self._replica.params
-        return [SetTimer(ASK, Millis(now + min(ROUND_MS, params.slot_ms * params.hour_slots)))]
+        # Answers have to be weighed before they are forgotten, however short the HOURs are.
+        return [SetTimer(ASK, Millis(now + max(3 * RTT_MS_MAX, min(ROUND_MS, params.slot_ms * params.hour_slots))))]
 
     def _round(self, now: Millis) -> list[Out]:
         """Begin anew: what was heard in the last round was of a clock that was turned since."""

@@ -1,5 +1,6 @@
 """The clock's offset from peers: who is asked, what counts, and when a node may propose and vote."""
 
+from dataclasses import replace
 from itertools import count
 from random import Random
 
@@ -57,6 +58,13 @@ def told(made: Clocks, offsets: dict[NodeId, int], rtt: int = 200) -> ClockOffse
     assert isinstance(noted, Noted)
     assert isinstance(noted.fact, ClockOffset)
     return noted.fact
+
+
+def test_answers_are_weighed_before_the_next_round_on_the_shortest_hours() -> None:
+    town = Town(1, replace(LASTING, slot_ms=1_000, hour_slots=3, vote_ms=601, rank_ms=100))
+    made = Clocks(STRANGER, Random(1), Agreement(town.up[0].replica, StandIn(), count(1).__next__), count(1).__next__)
+    timers = {one.key: one.at for one in made.on_timer(NOW, ASK) if isinstance(one, SetTimer)}
+    assert NOW < timers[WEIGH] < timers[ASK]
 
 
 def test_a_question_is_answered_with_our_time(town: Town) -> None:
