@@ -17,7 +17,7 @@ settings.register_profile(
     max_examples=EXAMPLES,
     deadline=None,  # a loaded machine is slow, not wrong
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize="LUCID_EXAMPLES" not in os.environ,  # only `./lucid fuzz` looks for new ones
+    derandomize="LUCID_FUZZ" not in os.environ,  # only `./lucid fuzz` looks for new ones
     database=None,  # a failure is kept as an @example in the test, where everybody has it
     print_blob=True,
 )
