@@ -162,7 +162,12 @@ def work_of(network: Network, node: NodeId, checkpoint: Digest, nonce: bytes) ->
 
 def is_proof(network: Network, node: NodeId, checkpoint: Digest, nonce: bytes, difficulty: int) -> bool:
     """Whether the nonce proves work of that difficulty, in hashes on average; of 1 and less anything does, unhashed."""
-    return difficulty <= 1 or work_of(network, node, checkpoint, nonce) * difficulty < 1 << 256
+    return difficulty <= 1 or is_enough(work_of(network, node, checkpoint, nonce), difficulty)
+
+
+def is_enough(work: int, difficulty: int) -> bool:
+    """Whether what a nonce came to is a proof of that difficulty."""
+    return work * difficulty < 1 << 256
 
 
 def retarget(difficulty: int, admitted: int, wanted: int, least: int) -> int:

@@ -28,7 +28,7 @@ class Ancestry:
     """The blocks of a chain from the genesis, at height 0, up to the last final one."""
 
     def __init__(self, genesis: Digest, root: Digest, height: int, stored: Stored) -> None:
-        self._genesis, self._stored = genesis, stored
+        self.genesis, self._stored = genesis, stored
         self._heights: dict[Digest, int] = {root: height}
         self._names: dict[int, Digest] = {height: root}
         self.height = height
@@ -37,13 +37,13 @@ class Ancestry:
     def at(self, height: int) -> Digest | None:
         """The block of a height; None where its row is lost."""
         if height == 0:
-            return self._genesis
+            return self.genesis
         found: bytes | None = self._names.get(height) or self._stored("chain", key_of(height))
         return None if found is None or height > self.height else Digest(found)
 
     def height_of(self, block: Digest) -> int | None:
         """The height of a block of this chain."""
-        if block == self._genesis:
+        if block == self.genesis:
             return 0
         found = self._heights.get(block)
         if found is None and (row := self._stored("heights", block)) is not None:

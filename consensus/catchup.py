@@ -48,10 +48,10 @@ def question(recent: Iterable[Digest], past: Ancestry) -> bytes:
     names = [*nearest, *rest[even - 1 :: even]]
     step, at = 1, past.height
     while at > 0 and len(names) < QUESTION_IDS - 1:
-        names += [name for name in (past.at(at),) if name is not None]
+        if (name := past.at(at)) is not None:  # its row may be lost
+            names.append(name)
         at, step = at - step, step * 2
-    names += [name for name in (past.at(0),) if name is not None]
-    return pack(BlockQuestion((*dict.fromkeys(names),)))
+    return pack(BlockQuestion((*dict.fromkeys([*names, past.genesis]),)))
 
 
 def answer(asked: bytes, past: Ancestry, path: Sequence[Digest], stored: Callable[[Digest], bytes | None]) -> bytes:
@@ -61,7 +61,8 @@ def answer(asked: bytes, past: Ancestry, path: Sequence[Digest], stored: Callabl
     Malformed for no question.
     """
     places = {name: past.height + at for at, name in enumerate(path)}
-    heights = [places.get(name, past.height_of(name)) for name in unpack(BlockQuestion, asked).known]
+    known = unpack(BlockQuestion, asked).known
+    heights = [places[name] if name in places else past.height_of(name) for name in known]
     newest = max((height for height in heights if height is not None), default=None)
     found: list[bytes] = []
     for height in range(newest + 1, newest + 1 + ANSWER_BLOCKS) if newest is not None else ():

@@ -16,6 +16,7 @@ from consensus.admission import (
     SignedPool,
     SignedRegistration,
     are_signed,
+    is_enough,
     pool_id,
     pool_signable,
     registration_signable,
@@ -134,9 +135,9 @@ def _check_work(law: Constitution, one: Registration, difficulty: int) -> Reason
     if difficulty <= 1:
         return None
     work = work_of(law.network, one.node, one.checkpoint, one.nonce)
-    if work * difficulty < 1 << 256:
+    if is_enough(work, difficulty):
         return None
-    return Reason.NO_WORK if work * law.difficulty < 1 << 256 else Reason.LITTLE_WORK
+    return Reason.NO_WORK if is_enough(work, law.difficulty) else Reason.LITTLE_WORK
 
 
 def check_pool(rules: Rules, state: State, signed: SignedPool) -> Reason | None:

@@ -81,7 +81,7 @@ class ConsensusReplica:
         self.signatory: Signatory | None = None
         self._rows, self._stored = rows, stored or (lambda table, name: rows.get((table, (name,))))
         self.snapshots = Snapshots(self.law, self._stored)
-        root, final = self.snapshots.state or (genesis, genesis.final)
+        root, final = self.snapshots.begin() or (genesis, genesis.final)
         self.tree, self.pools = Tree(root, final), Pools()
         self.latest: dict[NodeId, tuple[int, Digest]] = {}
         self.final = final

@@ -8,7 +8,6 @@ node's own and no proof for anybody else; that they are whole is checked, and th
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -106,17 +105,21 @@ class Snapshots:
     """Those of a node: where it begins, and when the next one is made."""
 
     def __init__(self, law: Constitution, stored: Stored) -> None:
-        self.state: tuple[State, Point] | None = None
-        """What was kept, with its final checkpoint; None for what is not there, or cannot be read: then it is the genesis."""
+        self._law, self._stored = law, stored
         self._hour, self._credits = 0, frozenset[Digest]()
-        row = stored("snapshot", LAST)
-        if row is not None:
-            with suppress(Malformed):
-                self.state = found, final = read(law, row, partial(stored, "credits"))
-                self._hour = final.hour
-                self._credits = frozenset(
-                    name for one in (*found.recent, found.at_final) for name in one.credit_digests
-                )
+
+    def begin(self) -> tuple[State, Point] | None:
+        """What was kept, with its final checkpoint; None if it is not there or cannot be read: then it is the genesis."""
+        row = self._stored("snapshot", LAST)
+        if row is None:
+            return None
+        try:
+            found, final = read(self._law, row, partial(self._stored, "credits"))
+        except Malformed:
+            return None
+        self._hour = final.hour
+        self._credits = frozenset(name for one in (*found.recent, found.at_final) for name in one.credit_digests)
+        return found, final
 
     def renew(self, state: State, final: Point) -> list[Keep]:
         """The rows of a newer one, with the state after a final checkpoint's block, if it is time."""

@@ -130,8 +130,11 @@ class Part:
         return begin([*self.command, *options, *self.chosen], self.environment)
 
 
-def begin(command: Sequence[str], more: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command, cwd=ROOT, env=environment() | dict(more or {}), stdin=subprocess.DEVNULL)
+def begin(
+    command: Sequence[str], more: Mapping[str, str] | None = None, stdout: int | None = None
+) -> "subprocess.Popen[bytes]":
+    everything = environment() | dict(more or {})
+    return subprocess.Popen(command, cwd=ROOT, env=everything, stdin=subprocess.DEVNULL, stdout=stdout)
 
 
 def environment() -> dict[str, str]:
@@ -150,12 +153,7 @@ def compile_tests() -> None:
         return
     start = time.monotonic()
     halves = (["tests/node"], ["tests", "--ignore=tests/node"])
-    running = [
-        subprocess.Popen(
-            [*PYTEST, "--collect-only", "-q", *half], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
-        )
-        for half in halves
-    ]
+    running = [begin([*PYTEST, "--collect-only", "-q", *half], stdout=subprocess.DEVNULL) for half in halves]
     for process in running:
         process.wait()  # what cannot be collected is told by the tier that needs it
     say(f"== compiled the tests in {time.monotonic() - start:.1f} s")

@@ -8,17 +8,18 @@ it, and while the median is over five seconds, this node neither proposes nor vo
 Source: CONSENSUS §6.
 """
 
+from collections.abc import Callable, Mapping
 from statistics import median_low
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from consensus.ids import Millis, NodeId
+from consensus.registry import Member
 from consensus.replica import ConsensusReplica
 from node.overlay.agreement import Agreement
 from node.overlay.logs import Out
 from node.overlay.machine import Channel, Noted, Rejected, Send, SetTimer, TimerKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from random import Random
 
 FRAME_BYTES: Final = 8
@@ -42,7 +43,7 @@ class ClockOffset(NamedTuple):
 class Clocks:
     """One node's view of its peers' clocks; `offset` is None until it is known."""
 
-    def __init__(self, me: NodeId, rng: "Random", agreement: Agreement, next_exchange: "Callable[[], int]") -> None:
+    def __init__(self, me: NodeId, rng: "Random", agreement: Agreement, next_exchange: Callable[[], int]) -> None:
         self._me, self._rng, self._agreement, self._next_exchange = me, rng, agreement, next_exchange
         self._up: dict[NodeId, None] = {}
         self._asked: dict[int, tuple[NodeId, Millis]] = {}
@@ -65,7 +66,7 @@ class Clocks:
         self._up[peer] = None
         if self.samples >= ENOUGH or peer not in self._admitted():
             return []
-        return [*self._ask(now, peer), SetTimer(WEIGH, Millis(now + RTT_MS_MAX + 1))]
+        return [self._ask(now, peer), _weigh_later(now)]
 
     def on_peer_lost(self, peer: NodeId) -> None:
         """A peer is gone."""
@@ -100,19 +101,18 @@ class Clocks:
     def _round(self, now: Millis) -> list[Out]:
         """Begin anew: what was heard in the last round was of a clock that was turned since."""
         self._samples, self._asked = {}, {}
-        there = [peer for peer in self._up if peer in self._admitted()]
-        server = [self._replica.law.server] if self._replica.law.server in there else []
-        chosen = {*server, *self._rng.sample(there, min(ASKED, len(there)))}
-        out = [one for peer in there if peer in chosen for one in self._ask(now, peer)]
-        return [*self._again(now), SetTimer(WEIGH, Millis(now + RTT_MS_MAX + 1)), *out]
+        admitted, server = self._admitted(), self._replica.law.server
+        there = [peer for peer in self._up if peer in admitted]
+        chosen = {server, *self._rng.sample(there, min(ASKED, len(there)))}
+        return [*self._again(now), _weigh_later(now), *(self._ask(now, peer) for peer in there if peer in chosen)]
 
-    def _ask(self, now: Millis, peer: NodeId) -> list[Out]:
+    def _ask(self, now: Millis, peer: NodeId) -> Out:
         exchange = self._next_exchange()
         self._asked[exchange] = peer, now
-        return [Send(peer, Channel.CLOCK, b"", exchange)]
+        return Send(peer, Channel.CLOCK, b"", exchange)
 
-    def _admitted(self) -> "frozenset[NodeId]":
-        return frozenset(self._replica.next()[0].checkpoint.registry.members)
+    def _admitted(self) -> Mapping[NodeId, Member]:
+        return self._replica.next()[0].checkpoint.registry.members
 
     def _weigh(self) -> list[Out]:
         """What the answers of this round come to."""
@@ -130,3 +130,8 @@ class Clocks:
             self._replica.is_on_time = self._me == self._replica.law.server
         else:
             self._replica.is_on_time = abs(self.offset) <= OFFSET_MS_MAX
+
+
+def _weigh_later(now: Millis) -> Out:
+    """When every answer that counts is there."""
+    return SetTimer(WEIGH, Millis(now + RTT_MS_MAX + 1))
