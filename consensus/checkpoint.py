@@ -10,7 +10,7 @@ them: so two branches cannot finalise each with voters of its own, and whoever k
 Source: CONSENSUS §2, §3, §4, §7.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -18,11 +18,23 @@ from consensus.admission import FRESH_HOURS, PoolRegistration, Registration, ret
 from consensus.encoding import Value, encode
 from consensus.finality import Candidate, Point, Voter, era_lot, may_vote, next_electors
 from consensus.ids import Digest, Network, NodeId
-from consensus.params import ACTIVE_HOURS, PER_MILLE, STATE_HOURS, Params, settled_hours
+from consensus.params import ACTIVE_HOURS, PER_MILLE, STATE_HOURS, Params, settled_hours, usual_hours
 from consensus.records import to_value
 from consensus.registry import Registry, following
 from consensus.signing import digest
-from consensus.tally import Credit, HourCredits, Tally, Work, advance, credit, live_ppm, of_entities, settled, weights
+from consensus.tally import (
+    Credit,
+    HourCredits,
+    Tally,
+    Work,
+    advance,
+    credit,
+    live_ppm,
+    of_entities,
+    settled,
+    usual,
+    weights,
+)
 
 INCLUDER_SHARE: Final = 64
 """Who includes a report earns a 64th of its credit."""
@@ -179,7 +191,8 @@ def roll(
     for (x, node), seen in happened.reports.items():
         reports.setdefault(x, {})[node] = seen
     duties = _duties(before, happened)
-    credits_of = _settle(law, reports.pop(hour - settled_hours(params), {}), duties, hour - settled_hours(params))
+    past = hour - settled_hours(params)
+    credits_of = _settle(law, reports.pop(past, {}), duties, before.tally, past)
     tally = advance(before.tally, credits_of, params.window_hours)
     first = hour - params.miss_hours
     misses = _remember(before.misses, happened.misses, before.hour, first)
@@ -196,7 +209,7 @@ def roll(
         joining_pools=dict(before.joining_pools) | dict(happened.pools),
         newcomers=before.newcomers + sum(node not in before.registry.members for node in happened.registrations),
         tally=tally,
-        credit_digests=(*before.credit_digests, _credits_digest(law, credits_of))[-len(tally.hours) :],
+        credit_digests=(*before.credit_digests, credits_digest(law, credits_of))[-len(tally.hours) :],
         reports=reports,
         duties=duties,
         misses=misses,
@@ -239,12 +252,13 @@ def votes_per_mille(duties: Mapping[NodeId, Duty], node: NodeId) -> int:
 
 
 def _settle(
-    law: Constitution, seen: Mapping[NodeId, Included], duties: Mapping[NodeId, Duty], hour: int
+    law: Constitution, seen: Mapping[NodeId, Included], duties: Mapping[NodeId, Duty], tally: Tally, hour: int
 ) -> HourCredits:
-    """The credits of an HOUR whose reports are all in, with what their includers earn."""
+    """The credits of an HOUR whose reports are all in, with what their includers earn; the tally is of those before."""
     earned: list[tuple[bytes, Credit]] = []
+    used_to = usual(tally, usual_hours(law.params)) if seen else {}
     for node, (work, includer) in seen.items():
-        made = credit(work, votes_per_mille(duties, node), law.params.cap_mb)
+        made = credit(work, votes_per_mille(duties, node), law.params.cap_mb, used_to.get(node, 0))
         earned.append((node, made))
         if made.work >= INCLUDER_SHARE:
             earned.append((includer, Credit(made.work // INCLUDER_SHARE, 0)))
@@ -312,18 +326,24 @@ def candidates(at: Checkpoint, hour: int) -> list[Candidate]:
     return made
 
 
-def _credits_digest(law: Constitution, made: HourCredits) -> Digest:
+def credits_digest(law: Constitution, made: HourCredits) -> Digest:
+    """The name of an HOUR's credits."""
     entries: Value = [[name, *one] for name, one in made.entries]
     return digest("credits", law.network, encode([made.hour, entries]))
 
 
 def checkpoint_digest(law: Constitution, at: Checkpoint) -> Digest:
-    """The name of a whole state: the digest of the digests of its parts, so that one part can be shown without the others."""
-    return digest("state", law.network, b"".join(part_digests(law, at)))
+    """The name of a checkpoint: the digest of the digests of its parts."""
+    return name_of(law, part_digests(law, at))
+
+
+def name_of(law: Constitution, parts: Iterable[Digest]) -> Digest:
+    """The name of a checkpoint with those parts."""
+    return digest("checkpoint", law.network, b"".join(parts))
 
 
 def part_digests(law: Constitution, at: Checkpoint) -> tuple[Digest, ...]:
-    """The digests of a state's parts: place, registry, voters, electors, finality, joining, credits, reports, duties, the rest."""
+    """The digests of a checkpoint's parts: place, registry, voters, electors, finality, joining, credits, reports, duties, the rest."""
     registry: Value = [
         [at.registry.era, at.difficulty, at.newcomers],
         [list(one) for one in at.registry.members.values()],

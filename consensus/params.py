@@ -36,6 +36,9 @@ SMALL: Final = 7
 ACTIVE_HOURS: Final = 24
 """In HOURs: a voter none of whose votes was included for so long is not active (§7)."""
 
+USUAL_HOURS: Final = 24
+"""In HOURs: the median of so many is what a node is used to, and half as much again counts at the most (§4)."""
+
 STATE_HOURS: Final = 2
 """In HOURs: validity looks at the last checkpoint at least so long before a block (§2)."""
 
@@ -150,3 +153,8 @@ def complaints(params: Params) -> list[str]:
 def settled_hours(params: Params) -> int:
     """HOURs from one's beginning to the checkpoint that settles it: no report of it can be included any more."""
     return 1 + -(-params.report_slots // params.hour_slots)
+
+
+def usual_hours(params: Params) -> int:
+    """Of how many HOURs the median is what a node is used to: a day's, or an ERA's where that is shorter."""
+    return min(USUAL_HOURS, params.era_hours)

@@ -453,7 +453,11 @@ class ConsensusReplica:
             self._full.discard(name)
         rows += [Keep("branches", (name,), None) for name in (*path[:-1], *gone)]
         rows += [Keep("blocks", (name,), None) for name in gone]
-        return [Told(NewFinal(final)), *rows, *self.snapshots.renew(self.tree.parent(final.block), final)]
+        return [
+            Told(NewFinal(final)),
+            *rows,
+            *self.snapshots.renew(self.tree.parent(final.block), final, self._known.at),
+        ]
 
     # ------------------------------------------------------------------ catching up
 

@@ -1,10 +1,10 @@
 """A state as rows that a node keeps, so that it begins there and not at the genesis when it starts again.
 
-    State after a final checkpoint's block ── `rows_of` ──→ snapshot: version ‖ BLAKE3 ‖ body      credits: an HOUR's
+    State at the beginning of a final HOUR ── `rows_of` ──→ snapshot: version ‖ BLAKE3 ‖ body      credits: an HOUR's
                                            ←── `read` ──
 
-The credits of the window are most of it, and an HOUR's never change: each is a row of its own, written once. The rows are a
-node's own and no proof for anybody else; that they are whole is checked, and that the checkpoint is the one its digest names.
+The credits of the window are most of it, and an HOUR's never change: each is a row of its own, written once. All of it follows
+from the state's digest, which the headers of the HOUR carry: so one that is shown to be final is as good from a stranger.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,11 +22,11 @@ from consensus.finality import Point, Voter
 from consensus.ids import Digest
 from consensus.records import from_value, to_value
 from consensus.registry import Member, Pool, Registry, registry_of
-from consensus.state import Published, State
+from consensus.state import Published, State, left_open, state_digest
 from consensus.tally import Credit, HourCredits, Tally, Work, advance, recompute
 from consensus.wishes import Keep
 
-VERSION: Final = 1
+VERSION: Final = 2
 SNAPSHOT_HOURS: Final = 6
 """A new one is made so often; the blocks since then are read again at a start."""
 LAST: Final = b"last"
@@ -40,8 +40,8 @@ class Rows(NamedTuple):
     hours: Mapping[Digest, HourCredits]
 
 
-def rows_of(state: State, final: Point) -> Rows:
-    """A state after a checkpoint's block, and the checkpoint. Costs O(nodes) for each of the checkpoints that it remembers."""
+def rows_of(state: State) -> Rows:
+    """A state at the beginning of its HOUR. Costs O(nodes) for each of the checkpoints that it remembers."""
     checkpoints = [*state.recent]
     if not any(one is state.at_final for one in checkpoints):
         checkpoints.append(state.at_final)
@@ -51,46 +51,38 @@ def rows_of(state: State, final: Point) -> Rows:
             registries.append(one.registry)
     hours = {name: hour for one in checkpoints for name, hour in zip(one.credit_digests, one.tally.hours, strict=True)}
     body: Value = [
-        list(final),
-        [state.id, state.state, state.slot, state.height, state.rank, state.seed],
+        state.state,
         [_of_registry(one) for one in registries],
         [
             _of_checkpoint(one, next(at for at, known in enumerate(registries) if one.registry is known))
             for one in checkpoints
         ],
         [len(state.recent), next(at for at, one in enumerate(checkpoints) if one is state.at_final)],
-        _of_happened(state.happened),
-        [[one.slot, list(one.drawn), one.rank, one.busy, one.before, list(one.uncles)] for one in state.published],
-        [list(one) for one in state.publishers],
-        [
-            [list(source), list(target), [*map(bytes, sorted(who))]]
-            for (source, target), who in sorted(state.links.items())
-        ],
+        left_open(state),
     ]
     return Rows(_row(body), hours)
 
 
 def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
-    """The state of a snapshot and its final checkpoint. Raises Malformed for what is damaged, or whose credits are missing."""
-    final, place, registries, checkpoints, (recent, at_final), *rest = _body(snapshot)
-    happened, published, publishers, links = rest
+    """The state of a snapshot and its checkpoint. Raises Malformed for what is damaged, or whose credits are missing."""
+    name, registries, checkpoints, (recent, at_final), rest = _body(snapshot)
+    (height, rank), published, publishers, links, votes = rest
     kept = [_registry(one) for one in registries]
     made: list[Checkpoint] = []
     for one in checkpoints:
         made.append(_checkpoint(law, one, kept, made, credits_of))
-    block, state, slot, height, rank, seed = place
-    if checkpoint_digest(law, made[recent - 1]) != state:
-        raise Malformed("a snapshot of another checkpoint than it says")
+    at = made[recent - 1]
     found = State(
-        id=block,
-        state=state,
-        slot=slot,
+        id=at.block,
+        state=name,
+        slot=at.hour * law.params.hour_slots - 1,
         height=height,
         rank=rank,
-        seed=seed,
+        seed=at.seed,
         recent=tuple(made[:recent]),
+        names=tuple(checkpoint_digest(law, one) for one in made[:recent]),
         at_final=made[at_final],
-        happened=_happened(happened),
+        happened=Happened(at.justified, at.final, votes={(hour, node): Point(*source) for hour, node, source in votes}),
         published=tuple(
             Published(at, tuple(drawn), its, busy, before, tuple(uncles))
             for at, drawn, its, busy, before, uncles in published
@@ -98,7 +90,9 @@ def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], byte
         publishers=tuple((at, entity) for at, entity in publishers),
         links={(Point(*source), Point(*target)): frozenset(who) for source, target, who in links},
     )
-    return found, Point(*final)
+    if state_digest(law, found) != name:
+        raise Malformed("a snapshot of another state than it says")
+    return found, at.point
 
 
 class Snapshots:
@@ -121,11 +115,11 @@ class Snapshots:
         self._credits = frozenset(name for one in (*found.recent, found.at_final) for name in one.credit_digests)
         return found, final
 
-    def renew(self, state: State, final: Point) -> list[Keep]:
-        """The rows of a newer one, with the state after a final checkpoint's block, if it is time."""
+    def renew(self, state: State, final: Point, at: Callable[[State, int], State]) -> list[Keep]:
+        """The rows of a newer one, from the state after a final checkpoint's block, if it is time; `at` is `at_slot`'s answer."""
         if final.hour < self._hour + SNAPSHOT_HOURS:
             return []
-        rows = rows_of(state, final)
+        rows = rows_of(at(state, final.hour * self._law.params.hour_slots))
         new = [
             Keep("credits", (name,), credits_row(hour))
             for name, hour in rows.hours.items()
@@ -209,7 +203,6 @@ def _of_checkpoint(at: Checkpoint, registry: int) -> Value:
         [[[entity, list(hours)] for entity, hours in sorted(of.items())] for of in (at.misses, at.led)],
         [list(one) for one in sorted(at.expelled.items())],
         list(at.points),
-        [list(one) for one in sorted(at.weights.items())] if at.hour == 0 else [],
     ]
 
 
@@ -220,7 +213,7 @@ def _checkpoint(
     before: list[Checkpoint],
     credits_of: Callable[[Digest], bytes | None],
 ) -> Checkpoint:
-    place, sets, justified, joining, pools, names, reports, duties, charged, expelled, points, weights = value
+    place, sets, justified, joining, pools, names, reports, duties, charged, expelled, points = value
     hour, block, seed, registry, named, difficulty, newcomers, final = place
     electors, voters, successors = (tuple(Voter(*one) for one in of) for of in sets)
     misses, led = ({entity: tuple(hours) for entity, hours in of} for of in charged)
@@ -247,38 +240,10 @@ def _checkpoint(
         led=led,
         expelled=dict(expelled),
         points=tuple(points),
-        weights=dict(weights),
     )
-    return made if hour == 0 else replace(made, weights=weigh(made))
-
-
-def _of_happened(happened: Happened) -> Value:
-    return [
-        _of_numbered(happened.justified),
-        list(happened.final),
-        [[hour, node, list(one.work), one.includer] for (hour, node), one in sorted(happened.reports.items())],
-        [[hour, node, list(source)] for (hour, node), source in sorted(happened.votes.items())],
-        _of_records(happened.registrations),
-        _of_records(happened.pools),
-        [list(one) for one in sorted(happened.misses.items())],
-        [list(one) for one in sorted(happened.led.items())],
-        list(happened.expelled),
-    ]
-
-
-def _happened(value: Any) -> Happened:
-    justified, final, reports, votes, registrations, pools, misses, led, expelled = value
-    return Happened(
-        justified=dict(justified),
-        final=Point(*final),
-        reports={(hour, node): Included(Work(*work), includer) for hour, node, work, includer in reports},
-        votes={(hour, node): Point(*source) for hour, node, source in votes},
-        registrations=_records(Registration, registrations),
-        pools=_records(PoolRegistration, pools),
-        misses=dict(misses),
-        led=dict(led),
-        expelled=tuple(expelled),
-    )
+    if hour == 0:
+        return replace(made, weights=dict.fromkeys(made.registry.entities.values(), 1))
+    return replace(made, weights=weigh(made))
 
 
 def _of_included(reports: Mapping[Any, Included]) -> Value:

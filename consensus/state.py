@@ -11,12 +11,22 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeAlias
 
 from consensus.block import BlockHeader, skipped_seed
-from consensus.checkpoint import Checkpoint, Constitution, Happened, checkpoint_digest, genesis_checkpoint, roll
+from consensus.checkpoint import (
+    Checkpoint,
+    Constitution,
+    Happened,
+    genesis_checkpoint,
+    name_of,
+    part_digests,
+    roll,
+)
+from consensus.encoding import Value, encode
 from consensus.finality import Point
 from consensus.ids import Digest, NodeId
 from consensus.params import SERVER_RANK, STATE_HOURS, settled_hours
 from consensus.registry import Registry
 from consensus.schedule import cooldown, ranks
+from consensus.signing import digest
 
 Links: TypeAlias = Mapping[tuple[Point, Point], frozenset[NodeId]]
 
@@ -43,13 +53,15 @@ class State:
     id: Digest
     """The last block; the genesis is named by the network."""
     state: Digest
-    """The digest of the present HOUR's checkpoint: what a header of the HOUR says."""
+    """The digest of the whole state at the beginning of the present HOUR: what a header of the HOUR says."""
     slot: int
     height: int
     rank: int
     seed: Digest
     recent: tuple[Checkpoint, ...]
     """The last of them is that of the present HOUR."""
+    names: tuple[Digest, ...]
+    """Their digests."""
     at_final: Checkpoint
     happened: Happened
     """In the present HOUR."""
@@ -79,8 +91,56 @@ class State:
 def genesis_state(law: Constitution, registry: Registry) -> State:
     """The state before slot 1: slot 0 is the genesis itself."""
     first = genesis_checkpoint(law, registry)
-    happened = Happened(first.justified, first.final)
-    return State(first.block, checkpoint_digest(law, first), 0, 0, 0, first.seed, (first,), first, happened)
+    happened, parts = Happened(first.justified, first.final), part_digests(law, first)
+    made = State(
+        id=first.block,
+        state=first.block,
+        slot=0,
+        height=0,
+        rank=0,
+        seed=first.seed,
+        recent=(first,),
+        names=(name_of(law, parts),),
+        at_final=first,
+        happened=happened,
+    )
+    return replace(made, state=_digest(law, made, parts))
+
+
+def parts_of(law: Constitution, state: State) -> tuple[Digest, ...]:
+    """The digests of a state's parts at the beginning of its HOUR, so that one can be shown without the others.
+
+    Those of its checkpoint come first (`part_digests`); then all the checkpoints before, and what their blocks left open.
+    """
+    return _with_rest(law, state, part_digests(law, state.checkpoint))
+
+
+def state_digest(law: Constitution, state: State) -> Digest:
+    """The name of a whole state at the beginning of its HOUR: whoever has it and knows a header of the HOUR can begin there."""
+    return _digest(law, state, part_digests(law, state.checkpoint))
+
+
+def _digest(law: Constitution, state: State, parts: tuple[Digest, ...]) -> Digest:
+    return digest("state", law.network, b"".join(_with_rest(law, state, parts)))
+
+
+def _with_rest(law: Constitution, state: State, parts: tuple[Digest, ...]) -> tuple[Digest, ...]:
+    before = digest("recent", law.network, b"".join(state.names[:-1]))
+    return (*parts, before, digest("part", law.network, encode(left_open(state))))
+
+
+def left_open(state: State) -> Value:
+    """What no checkpoint says of a state at the beginning of its HOUR: slots to be charged, who rests, votes that may be joined."""
+    return [
+        [state.height, state.rank],
+        [[one.slot, list(one.drawn), one.rank, one.busy, one.before, list(one.uncles)] for one in state.published],
+        [list(one) for one in state.publishers],
+        [
+            [list(source), list(target), [*map(bytes, sorted(who))]]
+            for (source, target), who in sorted(state.links.items())
+        ],
+        [[hour, node, list(source)] for (hour, node), source in sorted(state.happened.votes.items())],
+    ]
 
 
 def at_slot(law: Constitution, state: State, slot: int) -> State:
@@ -98,19 +158,20 @@ def at_slot(law: Constitution, state: State, slot: int) -> State:
 def _new_hour(law: Constitution, state: State) -> State:
     happened = state.happened
     made = roll(law, state.recent, state.at_final, happened, state.id, state.seed)
-    kept = settled_hours(law.params) + RECENT
+    kept, parts = settled_hours(law.params) + RECENT, part_digests(law, made)
     late = {link: who for link, who in state.links.items() if link[1].hour >= made.hour - 1}
-    return replace(
+    begun = replace(
         state,
         recent=(*state.recent, made)[-kept:],
+        names=(*state.names, name_of(law, parts))[-kept:],
         happened=Happened(
             made.justified,
             made.final,
             votes={key: one for key, one in happened.votes.items() if key[0] == made.hour - 1},
         ),
         links=late,
-        state=checkpoint_digest(law, made),
     )
+    return replace(begun, state=_digest(law, begun, parts))
 
 
 def leaders(law: Constitution, state: State, slot: int) -> tuple[bytes, ...]:

@@ -4,7 +4,9 @@
 
 Uptime and votes multiply and never add: added, twenty identities on one machine would earn ten times its work. Who did
 nothing but be there has a floor of 1, and all floors together are a twentieth of the weight, so that identities without
-work are worth nothing together and a newcomer is not shut out.
+work are worth nothing together and a newcomer is not shut out. An HOUR counts for half as much again as a node's usual
+HOUR at the most: whoever has five friends among its nine witnesses once, and one HOUR of fifty they are at a fifth of all
+nodes, could have them see a hundred times its disk.
 
 Source: CONSENSUS §4.
 """
@@ -46,6 +48,8 @@ class Credit(NamedTuple):
     """HOURs with a report."""
     uptime: int = 0
     """The sum of their uptimes, in thousandths."""
+    witnessed: int = 0
+    """MB that its witnesses saw, whether they count or not."""
 
 
 class HourCredits(NamedTuple):
@@ -83,14 +87,33 @@ def median(reported: Sequence[Work], witnesses: int) -> Work | None:
     return Work(*(median_low(numbers) for numbers in zip(*all_of_them, strict=True)))
 
 
-def credit(work: Work, votes: int, cap_mb: int) -> Credit:
-    """A node's credit of an HOUR: min(cap, storage + min(relay, storage/4)) × uptime‰ × votes‰ ÷ 10⁶, in MB; or the floor.
+def credit(work: Work, votes: int, cap_mb: int, usual_mb: int) -> Credit:
+    """A node's credit of an HOUR: min(cap, 3/2 × usual, seen) × uptime‰ × votes‰ ÷ 10⁶, in MB; or the floor.
 
-    votes are the thousandths of its due votes that were included; 1000 for who has none to give.
+    What was seen is storage + min(relay, storage/4). votes are the thousandths of its due votes that were included; 1000
+    for who has none to give. usual_mb is of `usual`.
     """
-    mb = min(cap_mb, work.storage + min(work.relay, work.storage // RELAY_SHARE))
-    counted = mb * work.uptime * votes // PER_MILLE**2
-    return Credit(counted, 0 if counted else 1, 1, work.uptime)
+    seen = min(cap_mb, work.storage + min(work.relay, work.storage // RELAY_SHARE))
+    counted = min(seen, 3 * usual_mb // 2) * work.uptime * votes // PER_MILLE**2
+    return Credit(counted, 0 if counted else 1, 1, work.uptime, seen)
+
+
+def usual(tally: Tally, span: int) -> dict[bytes, int]:
+    """The median of the MB that each node's witnesses saw in the last `span` HOURs of a tally, the lower of two.
+
+    An HOUR without a report is one in which nothing was seen, or who reports its captured HOURs alone would be used to
+    them: who is new, or was away for half of the span, begins at 0. Costs O(span × nodes).
+    """
+    seen: dict[bytes, list[int]] = {}
+    for hour in tally.hours[-span:]:
+        for name, one in hour.entries:
+            seen.setdefault(name, []).append(one.witnessed)
+    made = {}
+    for name, numbers in seen.items():
+        at = (span - 1) // 2 - (span - len(numbers))
+        if at >= 0:
+            made[name] = sorted(numbers)[at]
+    return made
 
 
 def settled(hour: int, earned: Iterable[tuple[bytes, Credit]]) -> HourCredits:
@@ -119,22 +142,27 @@ def recompute(hours: Iterable[HourCredits]) -> Tally:
     kept = tuple(hours)
     sums: dict[bytes, list[int]] = {}
     for hour in kept:
-        for name, (work, floors, reported, uptime) in hour.entries:
+        for name, (work, floors, reported, uptime, witnessed) in hour.entries:
             sofar = sums.get(name)
             if sofar is None:
-                sums[name] = [work, floors, reported, uptime]
+                sums[name] = [work, floors, reported, uptime, witnessed]
             else:
                 sofar[0] += work
                 sofar[1] += floors
                 sofar[2] += reported
                 sofar[3] += uptime
+                sofar[4] += witnessed
     return Tally(kept, {name: Credit(*numbers) for name, numbers in sums.items()})
 
 
 def _add(sums: dict[bytes, Credit], name: bytes, one: Credit, sign: int) -> None:
-    work, floors, hours, uptime = sums.get(name, _NOTHING)
+    work, floors, hours, uptime, witnessed = sums.get(name, _NOTHING)
     after = Credit(
-        work + sign * one.work, floors + sign * one.floors, hours + sign * one.hours, uptime + sign * one.uptime
+        work + sign * one.work,
+        floors + sign * one.floors,
+        hours + sign * one.hours,
+        uptime + sign * one.uptime,
+        witnessed + sign * one.witnessed,
     )
     if after == _NOTHING:
         sums.pop(name, None)

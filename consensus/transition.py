@@ -58,6 +58,7 @@ def extend(rules: Rules, parent: State, block: Block) -> State:
         rank=header.rank,
         seed=next_seed(law.network, state.seed, output),
         recent=state.recent,
+        names=state.names,
         at_final=at_final,
         happened=happened,
         published=(*published, Published(header.slot, drawn, header.rank, busy, state.seed, ())),

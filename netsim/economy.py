@@ -25,7 +25,7 @@ from consensus.block import REPORTS_MAX, next_seed
 from consensus.checkpoint import Constitution, Happened, Included, roll
 from consensus.finality import vote_slot
 from consensus.ids import MB, Digest, Network, NodeId, SessionId
-from consensus.params import PER_MILLE, SERVER_RANK, STATE_HOURS, UNCLE_SLOTS, Params, settled_hours
+from consensus.params import PER_MILLE, SERVER_RANK, STATE_HOURS, UNCLE_SLOTS, Params, settled_hours, usual_hours
 from consensus.registry import founding
 from consensus.report import MB_MAX, witnesses
 from consensus.reward import (
@@ -81,7 +81,7 @@ class Economy:
         self.law = Constitution(NETWORK, params, tuple(nodes))
         self.state: State = genesis_state(self.law, founding(nodes, {}))
         self.server = nodes[0]
-        self.begins = params.hour_slots * (settled_hours(params) + STATE_HOURS)
+        self.begins = params.hour_slots * (usual_hours(params) // 2 + 1 + settled_hours(params) + STATE_HOURS)
         """The first slot whose leaders are drawn by work: what is counted is counted from here on."""
         self.arriving: dict[int, list[tuple[int, NodeId, Work]]] = {}
         self.pending: dict[tuple[int, NodeId], tuple[int, Work]] = {}

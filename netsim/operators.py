@@ -65,8 +65,8 @@ class Operator:
 
 
 def work_of(storage: int, relay: int, up: int) -> int:
-    """Real work of an HOUR, in MB: the tally's own credit of the truth, without its cap."""
-    return credit(Work(storage, relay, up), PER_MILLE, UNCAPPED).work
+    """Real work of an HOUR, in MB: the tally's own credit of the truth, without its limits."""
+    return credit(Work(storage, relay, up), PER_MILLE, UNCAPPED, UNCAPPED).work
 
 
 def rig(rng: Random) -> Rig:

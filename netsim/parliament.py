@@ -314,6 +314,12 @@ def _dead(nodes: int, ms: int, options: Options) -> tuple[Fault, ...]:
     return (Gone(tuple(range(nodes - count, nodes)), HOUR_MS),)
 
 
+def _attrition(nodes: int, ms: int, options: Options) -> tuple[Fault, ...]:
+    """`lost` per cent of the nodes leave for good, one after the other, evenly over the time; the Server stays."""
+    count = nodes * options["lost"] // 100
+    return tuple(Gone((nodes - 1 - turn,), ms * (2 * turn + 1) // (2 * count)) for turn in range(count))
+
+
 def _churn(nodes: int, ms: int, options: Options) -> tuple[Fault, ...]:
     """Each node but the Server is down for `down` per cent of the time, an HOUR and a half between two of its ends."""
     down = 90 * MINUTE * options["down"] // 100
@@ -336,6 +342,7 @@ SITTINGS: Final[Mapping[str, Sitting]] = {
     "agree-steady": Sitting(),
     "agree-partition": Sitting(_split, filled=600),
     "agree-dead": Sitting(_dead),
+    "agree-attrition": Sitting(_attrition),
     "agree-churn": Sitting(_churn),
     "agree-skew": Sitting(_skew),
     "agree-slow": Sitting(),
@@ -358,7 +365,7 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> AgreementStage:
     sitting, nodes = SITTINGS[recipe.scenario], recipe.nodes
     if recipe.duration_ms < (2 + LAG_HOURS) * HOUR_MS:
         raise Unknown(f"an agreement takes {2 + LAG_HOURS} hours at least: --minutes {(2 + LAG_HOURS) * 60}")
-    for name in ("share", "dead", "down", "crooked"):
+    for name in ("share", "dead", "lost", "down", "crooked"):
         if not 0 <= options.get(name, 0) < 100:
             raise Unknown(f"{name} is {options[name]}: per cent, below 100")
     society = Society(recipe.seed, nodes, nodes, replace(MAINNET, voter_hours=0))

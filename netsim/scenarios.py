@@ -283,6 +283,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                     {"share": 30, "times": 1},
                 ),
                 ("agree-dead", "`dead` per cent of the nodes die after an HOUR and stay dead", {"dead": 20}),
+                ("agree-attrition", "`lost` per cent of the nodes leave for good, one after the other", {"lost": 10}),
                 ("agree-churn", "each node but the Server is down for `down` per cent of the time", {"down": 10}),
                 ("agree-skew", "a third of the clocks is `skew` seconds fast, a third as slow", {"skew": 2}),
                 ("agree-slow", "links of `latency_ms`", {"latency_ms": 5_000}),

@@ -52,11 +52,12 @@ def _explained(facts: Mapping[str, Any]) -> Iterator[str]:
     voter = f"{facts['votes_per_mille']} ‰ of the votes due in the last 24 HOURs" if facts["voter"] else "no voter"
     yield f"votes       {voter}"
     yield f"work        {facts['work_mb']} MB in {facts['window_hours']} HOURs, at most {facts['cap_mb']} an HOUR; {facts['floors']} HOURs without"
+    yield f"usual       {facts['usual_mb']} MB an HOUR: half as much again counts at the most"
     yield f"liveScore   {facts['live_ppm'] / 10_000:g} %, {facts['led']} slots led, {len(facts['misses'])} missed{_listed(facts['misses'])}"
     share = 100 * facts["weight"] / facts["weight_of_all"] if facts["weight_of_all"] else 0
     yield f"weight      {share:.2f} % of the draw, two HOURs from now"
     for row in facts["hours"]:
-        yield f"  HOUR {row['hour']:<8} {row['work']:>12} MB, uptime {row['uptime']} ‰"
+        yield f"  HOUR {row['hour']:<8} {row['work']:>12} MB of {row['witnessed']} seen, uptime {row['uptime']} ‰"
     for row in facts["not_settled"]:
         yield f"  HOUR {row['hour']:<8} {row['storage']:>12} MB stored, {row['relay']} relayed, uptime {row['uptime']} ‰: not settled yet"
     if not facts["hours"] and not facts["not_settled"]:

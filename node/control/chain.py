@@ -8,9 +8,10 @@ from typing import Any
 
 from consensus.checkpoint import votes_per_mille
 from consensus.ids import Millis, NodeId
+from consensus.params import usual_hours
 from consensus.replica import ConsensusReplica
 from consensus.state import State, weighing
-from consensus.tally import Credit, live_ppm
+from consensus.tally import Credit, live_ppm, usual
 from node.overlay.clocks import Clocks
 
 
@@ -79,6 +80,7 @@ def account(replica: ConsensusReplica, node: NodeId) -> Mapping[str, Any]:
         "voter": node in at.key_of,
         "votes_per_mille": votes_per_mille(at.duties, node),
         "cap_mb": replica.params.cap_mb,
+        "usual_mb": usual(at.tally, usual_hours(replica.params)).get(node, 0),
         "window_hours": replica.params.window_hours,
         "work_mb": known.work,
         "floors": known.floors,

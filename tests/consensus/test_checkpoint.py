@@ -27,7 +27,7 @@ from consensus.finality import Candidate, Point, Voter
 from consensus.ids import Address, Digest, NodeId
 from consensus.params import DEVNET, PPM, settled_hours
 from consensus.registry import Pool, founding
-from consensus.tally import Credit, HourCredits, Work
+from consensus.tally import Credit, HourCredits, Work, recompute
 from tests.consensus.worlds import NETWORK, key, named
 
 A, B, C, D, E = (NodeId(named(number)) for number in range(1, 6))
@@ -53,9 +53,24 @@ def next_one(
     return roll(law, recent, GENESIS if at_final is None else at_final, happened(before, **what), block, seed)
 
 
-def after(law: Constitution, hours: Mapping[int, dict[str, Any]], until: int) -> list[Checkpoint]:
+USED: tuple[HourCredits, ...] = tuple(
+    HourCredits(hour, tuple((bytes(node), Credit(0, 0, 0, 0, 6_400)) for node in (A, B, C, D)))
+    for hour in range(-26, -2)
+)
+"""Credits that make nodes used to 6,400 MB an HOUR, and are worth nothing themselves."""
+
+
+def used(*nodes: NodeId, hours: int = 24) -> Checkpoint:
+    """The genesis of nodes that did a day's work before it."""
+    known = [one._replace(entries=tuple(row for row in one.entries if row[0] in nodes)) for one in USED[-hours:]]
+    return replace(GENESIS, tally=recompute(known), credit_digests=(named(77),) * hours)
+
+
+def after(
+    law: Constitution, hours: Mapping[int, dict[str, Any]], until: int, first: Checkpoint = GENESIS
+) -> list[Checkpoint]:
     """The checkpoints up to an HOUR; what the HOURs brought, by HOUR."""
-    made = [GENESIS]
+    made = [first]
     while made[-1].hour < until:
         made.append(next_one(law, made, **hours.get(made[-1].hour, {})))
     return made
@@ -150,39 +165,61 @@ def test_who_gave_none_of_24_votes_is_away_and_nobody_else() -> None:
 
 def test_an_hour_is_settled_when_none_of_its_reports_can_come_any_more() -> None:
     reported = {"reports": {(1, B): WORKED}}
-    made = after(LASTING, {2: reported, 3: {"reports": {(1, C): WORKED, (2, C): WORKED}}}, 1 + SETTLED + 1)
+    made = after(LASTING, {2: reported, 3: {"reports": {(1, C): WORKED, (2, C): WORKED}}}, 1 + SETTLED + 1, used(B, C))
     assert made[3].reports == {1: {B: WORKED}}
-    assert made[4 - 1].tally.sums == {}
+    assert not any(one.hours for one in made[4 - 1].tally.sums.values())
     assert SETTLED == 3
     settled = made[1 + SETTLED]
     assert settled.reports == {2: {C: WORKED}}
     assert settled.tally.hours[-1] == HourCredits(
-        1, ((bytes(A), Credit(200, 0)), (bytes(B), Credit(6_400, 0, 1, 1_000)), (bytes(C), Credit(6_400, 0, 1, 1_000)))
+        1,
+        (
+            (bytes(A), Credit(200, 0)),
+            (bytes(B), Credit(6_400, 0, 1, 1_000, 6_400)),
+            (bytes(C), Credit(6_400, 0, 1, 1_000, 6_400)),
+        ),
     )
     assert settled.weights == {A: 200 * PPM, B: 6_400 * PPM, C: 6_400 * PPM}
     assert made[-1].reports == {}
-    assert made[-1].tally.sums[C] == Credit(12_800, 0, 2, 2_000)
+    assert made[-1].tally.sums[C] == Credit(12_800, 0, 2, 2_000, 26 * 6_400)
     assert made[-1].tally.sums[A] == Credit(300, 0)
 
 
 def test_who_includes_a_report_earns_a_sixty_fourth_and_of_less_nothing() -> None:
     small = Included(Work(63, 0, 1_000), bytes(A))
     one = Included(Work(64, 0, 1_000), bytes(A))
-    made = after(LASTING, {2: {"reports": {(1, B): small, (1, C): one}}}, 1 + SETTLED)[-1]
-    assert made.tally.sums == {A: Credit(1, 0), B: Credit(63, 0, 1, 1_000), C: Credit(64, 0, 1, 1_000)}
+    made = after(LASTING, {2: {"reports": {(1, B): small, (1, C): one}}}, 1 + SETTLED, used(B, C))[-1]
+    assert dict(made.tally.hours[-1].entries) == {
+        A: Credit(1, 0),
+        B: Credit(63, 0, 1, 1_000, 63),
+        C: Credit(64, 0, 1, 1_000, 64),
+    }
+
+
+def test_an_hour_of_a_hundred_times_the_usual_counts_for_one_and_a_half() -> None:
+    captured = {2: {"reports": {(1, node): Included(Work(640_000, 0, 1_000), bytes(D)) for node in (A, B, C)}}}
+    first = used(A, B, hours=13)  # of the last 24 HOURs, where 12 are half
+    made = after(LASTING, captured, 1 + SETTLED, first)[-1]
+    counted = dict(made.tally.hours[-1].entries)
+    assert counted[A] == counted[B] == Credit(9_600, 0, 1, 1_000, 640_000)
+    assert counted[C] == Credit(0, 1, 1, 1_000, 640_000)  # nothing is known of it as yet
+    assert counted[D] == Credit(2 * 150, 0)
+    hours = {hour + 1: {"reports": {(hour, C): WORKED}} for hour in range(40)}
+    worth = [one.tally.hours[-1].entries for one in after(LASTING, hours, 30)[SETTLED:]]
+    assert [dict(one).get(C, Credit(0, 0)).work for one in worth] == [0] * 13 + [6_400] * (len(worth) - 13)
 
 
 def test_credit_is_multiplied_by_the_votes_that_were_given() -> None:
     hours = {1: voted(1, A, B), 2: voted(2, A) | {"reports": {(1, node): WORKED for node in (A, B, C, D)}}}
-    sums = after(LASTING, hours, 1 + SETTLED)[-1].tally.sums
+    sums = dict(after(LASTING, hours, 1 + SETTLED, used(A, B, C, D))[-1].tally.hours[-1].entries)
     assert {node: sums[node].work for node in (B, C, D)} == {B: 3_200, C: 0, D: 6_400}
-    assert sums[C] == Credit(0, 1, 1, 1_000)
+    assert sums[C] == Credit(0, 1, 1, 1_000, 6_400)
     assert sums[A].work == 6_400 + 6_400 // 64 + 3_200 // 64 + 6_400 // 64
 
 
 def test_work_is_forgotten_after_the_window() -> None:
     law = replace(LASTING, params=replace(LASTING.params, window_hours=24))
-    made = after(law, {2: {"reports": {(1, B): WORKED}}}, 1 + SETTLED + 24)
+    made = after(law, {2: {"reports": {(1, B): WORKED}}}, 1 + SETTLED + 24, used(B))
     assert B in made[-2].tally.sums
     assert made[-1].tally.sums == {}
     assert len(made[-1].credit_digests) == len(made[-1].tally.hours) == 24
@@ -215,15 +252,16 @@ def test_the_expelled_weigh_nothing_whether_nodes_or_pools() -> None:
 def test_members_count_for_their_pool_and_what_it_earned_itself_counts_too() -> None:
     pools = {POOL: PoolRegistration(1, (named(9),), 1, named(9), Address(bytes(20)), (B, C))}
     joining = {node: joins(node, pool=None if node == A else POOL) for node in (A, B, C)}
-    reports = {(4, node): Included(Work(6_400, 0, 1_000), POOL) for node in (A, B, C)}
-    made = after(LAW, {0: {"registrations": joining, "pools": pools}, 5: {"reports": reports}}, 4 + SETTLED + 1)
+    reports = {hour: {(hour, one): Included(WORKED.work, POOL) for one in (A, B, C)} for hour in (2, 3, 4)}
+    hours = {0: {"registrations": joining, "pools": pools}} | {hour + 1: {"reports": reports[hour]} for hour in reports}
+    made = after(LAW, hours, 4 + SETTLED + 1)  # what they are used to is known in HOUR 4
     assert made[3].registry.entities == {A: A, B: POOL, C: POOL}
     assert made[3].weights == {A: PPM, POOL: PPM}
     assert made[4 + SETTLED - 1].weights == {A: PPM, POOL: PPM}
     # ERA 2 began with HOUR 6, in which nobody registered: all stay
-    assert made[4 + SETTLED].weights == {A: 6_400 * PPM, POOL: (2 * 6_400 + 300) * PPM}
+    assert made[4 + SETTLED].weights == {A: 6_402 * PPM, POOL: (2 * 6_402 + 300) * PPM}
     gone = next_one(LAW, made, expelled=(POOL,))
-    assert gone.weights == {A: 6_400 * PPM}
+    assert gone.weights == {A: 6_402 * PPM}
 
 
 # ------------------------------------------------------------------ ERAs
@@ -314,7 +352,7 @@ def test_a_candidate_is_judged_by_the_hours_that_are_settled_since_it_is_registe
     hours = {
         hour + 1: {"reports": {(hour, B): report} | ({(hour, C): report} if hour % 2 else {})} for hour in range(9)
     }
-    at = after(LASTING, hours, 9)[-1]
+    at = after(LASTING, hours, 9, used(B, C))[-1]
     assert candidates(at, 12) == [
         Candidate(A, A, 12, 0, at.tally.sums[A].work),
         Candidate(B, B, 12, 900, 630),

@@ -13,7 +13,7 @@ from nacl.signing import VerifyKey
 
 from consensus.admission import SignatureList
 from consensus.block import Block, BlockBody, BlockHeader, SignedHeader, block_id, read_block
-from consensus.checkpoint import Checkpoint, Constitution, part_digests
+from consensus.checkpoint import Checkpoint, Constitution
 from consensus.encoding import Malformed, encode
 from consensus.finality import Point, SignedVote, Vote, Voter, sign_vote, voters_root
 from consensus.ids import Digest, Network, NodeId
@@ -40,7 +40,7 @@ from consensus.proof import (
 from consensus.records import pack, unpack
 from consensus.registry import founding
 from consensus.signing import KeyPair, verify_as_is
-from consensus.state import State, genesis_state
+from consensus.state import State, at_slot, genesis_state, parts_of
 from consensus.tally import Work
 from consensus.transition import extend
 from netsim.agreement import Citizen, Society
@@ -197,6 +197,13 @@ def lived() -> tuple[Society, Chain]:
         state = extend(society.rules, state, block)
         chain.append((block, state))
     return society, chain
+
+
+def parts_at(society: Society, chain: Chain, block: Block) -> tuple[Digest, ...]:
+    """The parts of the state at the beginning of a block's HOUR."""
+    first = block.header.slot - block.header.slot % society.law.params.hour_slots
+    before = [state for one, state in chain if one.header.slot < first]
+    return parts_of(society.law, at_slot(society.law, before[-1], first))
 
 
 def refusal(proof: ChainProof, trust: TrustPoint) -> str:
@@ -722,7 +729,7 @@ def test_a_part_of_a_state_is_shown_against_a_header() -> None:
     society, chain = lived()
     block, state = chain[20]
     at, network = state.checkpoint, society.law.network
-    parts = part_digests(society.law, at)
+    parts = parts_at(society, chain, block)
     voters = [at.named, [list(one) for one in at.voters], [list(one) for one in at.successors]]
     assert part_of(block.header.state, network, parts, 2, encode(voters)) == voters  # type: ignore[arg-type]
     credits_ = [bytes(one) for one in at.credit_digests]
@@ -733,7 +740,7 @@ def test_a_part_of_another_state_or_place_is_refused() -> None:
     society, chain = lived()
     block, state = chain[20]
     header, network = block.header, society.law.network
-    parts = part_digests(society.law, state.checkpoint)
+    parts = parts_at(society, chain, block)
     part = encode([bytes(one) for one in state.checkpoint.credit_digests])
     joined = Digest(parts[0] + parts[1])
     for others in (parts[:-1], (*parts, parts[0]), (joined, *parts[2:]), parts[::-1]):
@@ -741,7 +748,7 @@ def test_a_part_of_another_state_or_place_is_refused() -> None:
             part_of(header.state, network, others, 6, part)
     with pytest.raises(ProofWrong, match="those of another state"):
         part_of(header.body, network, parts, 6, part)
-    for place, data in ((5, part), (-4, part), (10, part), (6, part + b"\0")):
+    for place, data in ((5, part), (-6, part), (12, part), (6, part + b"\0")):
         with pytest.raises(ProofWrong, match=f"not those of part {place}"):
             part_of(header.state, network, parts, place, data)
 

@@ -8,7 +8,7 @@ from consensus.encoding import Malformed
 from consensus.ids import Network
 from consensus.params import DEVNET
 from consensus.snapshot import Rows, credits_row, read, rows_of
-from consensus.state import State
+from consensus.state import State, at_slot
 from tests.consensus.towns import Town
 from tests.consensus.worlds import FULL
 
@@ -21,9 +21,10 @@ def row_of(rows: Rows) -> dict[bytes, bytes]:
 
 
 def states(town: Town) -> list[State]:
-    """Every state of the first node's tree and of the way to its head."""
-    replica = town.up[0].replica
-    return [*replica.tree.ancestors(replica.head().id)]
+    """After each block of the way to the first node's head, the state at the beginning of the HOUR after."""
+    replica, size = town.up[0].replica, town.law.params.hour_slots
+    found = replica.tree.ancestors(replica.head().id)
+    return [at_slot(town.law, one, (one.checkpoint.hour + 1) * size) for one in found]
 
 
 @pytest.fixture(scope="module")
@@ -40,36 +41,39 @@ def town() -> Town:
 
 def test_a_state_comes_back_as_it_was(town: Town) -> None:
     found = states(town)
-    assert any(state.happened.reports for state in found)
-    assert any(state.checkpoint.joining or state.happened.registrations for state in found)
-    assert any(state.checkpoint.misses for state in found)
-    for state in [*found, town.village.genesis]:
-        rows = rows_of(state, state.final)
-        back, final = read(town.law, rows.snapshot, row_of(rows).get)
-        assert (back, final) == (state, state.final)
-        assert rows_of(back, final) == rows
+    for of in ("reports", "joining", "misses"):
+        assert any(getattr(state.checkpoint, of) for state in found)
+    for of in ("published", "publishers", "links"):
+        assert any(getattr(state, of) for state in found)
+    assert any(state.happened.votes for state in found)
+    first = at_slot(town.law, town.village.genesis, town.law.params.hour_slots)
+    for state in [*found, first]:
+        rows = rows_of(state)
+        back, point = read(town.law, rows.snapshot, row_of(rows).get)
+        assert (back, point) == (state, state.checkpoint.point)
+        assert rows_of(back) == rows
 
 
 def test_checkpoints_that_share_a_registry_share_it_afterwards(town: Town) -> None:
     state = states(town)[0]
-    rows = rows_of(state, state.final)
+    rows = rows_of(state)
     back, _ = read(town.law, rows.snapshot, row_of(rows).get)
     assert len({id(one.registry) for one in back.recent}) == len({id(one.registry) for one in state.recent}) == 2
 
 
 def test_every_damage_is_told(town: Town) -> None:
     state = states(town)[0]
-    rows = rows_of(state, state.final)
+    rows = rows_of(state)
     for at in range(0, len(rows.snapshot), 37):
         damaged = bytearray(rows.snapshot)
         damaged[at] ^= 1
-        with pytest.raises(Malformed, match="damaged" if at else "of version 00; this program reads version 1"):
+        with pytest.raises(Malformed, match="damaged" if at else "of version 03; this program reads version 2"):
             read(town.law, bytes(damaged), row_of(rows).get)
     with pytest.raises(Malformed, match="damaged"):
         read(town.law, rows.snapshot[:-1], row_of(rows).get)
     with pytest.raises(Malformed, match="not all there"):
         read(town.law, rows.snapshot, lambda _: None)
-    for change, sentence in ((b"\2", "of version 02; this program reads version 1"), (b"\1\1", "damaged")):
+    for change, sentence in ((b"\1", "of version 01; this program reads version 2"), (b"\2\1", "damaged")):
         others = {name: change + row[len(change) :] for name, row in row_of(rows).items()}
         with pytest.raises(Malformed, match=sentence):
             read(town.law, rows.snapshot, others.get)
@@ -77,7 +81,7 @@ def test_every_damage_is_told(town: Town) -> None:
 
 def test_a_snapshot_of_another_law_is_told(town: Town) -> None:
     state = states(town)[0]
-    rows = rows_of(state, state.final)
+    rows = rows_of(state)
     other = replace(town.law, network=Network(bytes(32)))
-    with pytest.raises(Malformed, match="another checkpoint than it says"):
+    with pytest.raises(Malformed, match="another state than it says"):
         read(other, rows.snapshot, row_of(rows).get)

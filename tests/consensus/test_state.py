@@ -15,7 +15,7 @@ from consensus.ids import Digest, NodeId
 from consensus.inclusion import Rules
 from consensus.params import DEVNET, RANKS, SERVER_RANK, STATE_HOURS, settled_hours
 from consensus.schedule import ranks
-from consensus.state import RECENT, State, at_hour, at_slot, genesis_state, leaders, proposer
+from consensus.state import RECENT, State, at_hour, at_slot, genesis_state, leaders, proposer, state_digest
 from tests.consensus.towns import LASTING, verify, verify_proof
 from tests.consensus.worlds import NETWORK, Village, key, named
 
@@ -46,7 +46,27 @@ def test_a_slot_has_one_state_whatever_was_asked_on_the_way(state: State, one: i
     assert made.slot == (state.slot if last <= state.slot else last - 1)
     assert made.checkpoint.hour == max(state.checkpoint.hour, last // LASTING.hour_slots)
     assert made.id == state.id
-    assert made.state == checkpoint_digest(V.law, made.checkpoint)
+    assert made.names[-1] == checkpoint_digest(V.law, made.checkpoint)
+
+
+def test_the_name_of_a_state_tells_of_all_of_it() -> None:
+    made = at_slot(V.law, chain()[4], 12)
+    assert made.state == state_digest(V.law, made)
+    assert made.published
+    assert made.publishers
+    assert made.links
+    assert made.happened.votes
+    others = (
+        replace(made, height=made.height + 1),
+        replace(made, rank=made.rank + 1),
+        replace(made, published=made.published[1:]),
+        replace(made, publishers=made.publishers[1:]),
+        replace(made, links={}),
+        replace(made, happened=replace(made.happened, votes={})),
+        replace(made, names=(Digest(bytes(32)), *made.names[1:])),
+        replace(made, recent=(*made.recent[:-1], replace(made.checkpoint, seed=Digest(bytes(32))))),
+    )
+    assert len({made.state, *(state_digest(V.law, one) for one in others)}) == 1 + len(others)
 
 
 @given(states, st.integers(0, 20))
@@ -160,4 +180,4 @@ def test_the_genesis_is_final_and_named_by_its_network() -> None:
     made = genesis_state(V.law, V.genesis.checkpoint.registry)
     assert made == V.genesis
     assert made.id == Digest(NETWORK) == made.final.block == made.justified.block
-    assert made.state == checkpoint_digest(V.law, made.checkpoint)
+    assert made.names[-1] == checkpoint_digest(V.law, made.checkpoint)

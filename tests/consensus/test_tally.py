@@ -19,6 +19,7 @@ from consensus.tally import (
     quorum,
     recompute,
     settled,
+    usual,
     weights,
 )
 
@@ -26,7 +27,7 @@ CAP = 4_000_000
 A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
 
 works = st.builds(Work, st.integers(0, 2 * CAP), st.integers(0, 2 * CAP), st.integers(0, 1_000))
-credits_ = st.builds(credit, works, st.integers(0, 1_000), st.just(CAP))
+credits_ = st.builds(credit, works, st.integers(0, 1_000), st.just(CAP), st.just(CAP))
 hours = st.lists(st.dictionaries(st.sampled_from([A, B, C]), credits_), max_size=12)
 
 
@@ -50,26 +51,45 @@ def test_a_minority_of_witnesses_moves_no_median_beyond_what_others_said(said: l
         assert min(honest) <= found[place] <= max(honest)
 
 
-@given(works, st.integers(0, 1_000))
-def test_a_credit_is_bounded_and_more_of_anything_is_never_worth_less(work: Work, votes: int) -> None:
-    made = credit(work, votes, CAP)
-    assert 0 <= made.work <= CAP
+@given(works, st.integers(0, 1_000), st.integers(0, CAP))
+def test_a_credit_is_bounded_and_more_of_anything_is_never_worth_less(work: Work, votes: int, used_to: int) -> None:
+    made = credit(work, votes, CAP, used_to)
+    assert 0 <= made.work <= min(CAP, 3 * used_to // 2)
+    assert made.work <= made.witnessed <= CAP
     assert made.floors == (made.work == 0)
     for more in (
         work._replace(storage=work.storage + 1),
         work._replace(relay=work.relay + 1),
         work._replace(uptime=min(1_000, work.uptime + 1)),
     ):
-        assert credit(more, votes, CAP).work >= made.work
-    assert credit(work, 0, CAP) == Credit(0, 1, 1, work.uptime)
-    assert credit(work._replace(uptime=0), votes, CAP) == Credit(0, 1, 1, 0)
+        assert credit(more, votes, CAP, used_to).work >= made.work
+    assert credit(work, votes, CAP, used_to + 1).work >= made.work
+    assert credit(work, 0, CAP, used_to) == Credit(0, 1, 1, work.uptime, made.witnessed)
+    assert credit(work._replace(uptime=0), votes, CAP, used_to) == Credit(0, 1, 1, 0, made.witnessed)
 
 
 def test_relay_counts_up_to_a_fourth_of_what_is_stored_and_halves_multiply() -> None:
-    assert credit(Work(1_000, 10_000, 1_000), 1_000, CAP) == Credit(1_250, 0, 1, 1_000)
-    assert credit(Work(0, 10_000, 1_000), 1_000, CAP) == Credit(0, 1, 1, 1_000)
-    assert credit(Work(1_000, 0, 500), 500, CAP) == Credit(250, 0, 1, 500)
-    assert credit(Work(CAP, CAP, 1_000), 1_000, CAP) == Credit(CAP, 0, 1, 1_000)
+    assert credit(Work(1_000, 10_000, 1_000), 1_000, CAP, CAP) == Credit(1_250, 0, 1, 1_000, 1_250)
+    assert credit(Work(0, 10_000, 1_000), 1_000, CAP, CAP) == Credit(0, 1, 1, 1_000, 0)
+    assert credit(Work(1_000, 0, 500), 500, CAP, CAP) == Credit(250, 0, 1, 500, 1_000)
+    assert credit(Work(CAP, CAP, 1_000), 1_000, CAP, CAP) == Credit(CAP, 0, 1, 1_000, CAP)
+
+
+def test_an_hour_counts_for_half_as_much_again_as_the_usual_one_and_without_a_usual_one_for_nothing() -> None:
+    assert credit(Work(100_000, 0, 1_000), 1_000, CAP, 1_001) == Credit(1_501, 0, 1, 1_000, 100_000)
+    assert credit(Work(1_400, 0, 500), 1_000, CAP, 1_001) == Credit(700, 0, 1, 500, 1_400)
+    assert credit(Work(100_000, 0, 1_000), 1_000, CAP, 0) == Credit(0, 1, 1, 1_000, 100_000)
+
+
+def test_the_usual_hour_is_the_median_of_the_last_ones_and_one_without_a_report_is_one_without_work() -> None:
+    def hour(at: int, **seen: int) -> HourCredits:
+        return settled(at, [(name.encode(), Credit(0, 1, 1, 1_000, mb)) for name, mb in seen.items()])
+
+    tally = recompute([hour(0, a=9, b=9, c=9), hour(1, a=10, b=1), hour(2, a=900), hour(3, a=30, b=70), hour(4, c=8)])
+    assert usual(tally, 4) == {b"a": 10}  # of b: 0, 0, 1, 70
+    assert usual(tally, 3) == {b"a": 30}
+    assert usual(tally, 1) == {b"c": 8}
+    assert usual(tally, 9) == usual(Tally(), 24) == {}
 
 
 def test_the_nodes_of_an_entity_are_added_up_and_those_of_none_are_not() -> None:

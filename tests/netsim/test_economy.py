@@ -55,13 +55,13 @@ def test_one_seed_is_one_trace() -> None:
 
 
 def test_work_leads_when_its_hour_is_settled_and_two_hours_are_over() -> None:
-    """HOUR 8 is settled at 12 and in the state that HOUR 14 looks at: until then its work changes no publisher."""
-    changed = 8
+    """HOUR 16 is settled at 20 and in the state that HOUR 22 looks at: until then its work changes no publisher."""
+    changed = 16
     first = (changed + settled_hours(MAINNET) + STATE_HOURS) * SIZE
     plain, other = world(12, first + SIZE), world(12, first + SIZE)
     for economy in (plain, other):
         economy.run(changed * SIZE)
-    other.identities[5] = other.identities[5]._replace(storage=4_000_000)
+    other.identities[5] = other.identities[5]._replace(storage=0, relay=0)
     for economy in (plain, other):
         economy.run(first - 1)
     assert plain.digest() == other.digest()
@@ -71,13 +71,13 @@ def test_work_leads_when_its_hour_is_settled_and_two_hours_are_over() -> None:
 
 
 def test_what_witnesses_report_is_the_truth_within_some_per_cent() -> None:
-    economy = world(20, 20 * SIZE)
-    economy.run(20 * SIZE)
+    economy = world(20, 30 * SIZE)
+    economy.run(30 * SIZE)
     sums = economy.state.checkpoint.tally.sums
-    settled = len([hour for hour in economy.state.checkpoint.tally.hours if hour.entries])
+    settled = len([hour for hour in economy.state.checkpoint.tally.hours if any(one.work for _, one in hour.entries)])
     for one in economy.identities:
-        true = economy.worked[one.node] / (20 - economy.begins // SIZE + 1)
-        assert sums[one.node].work / settled == pytest.approx(true, rel=0.08)
+        true = economy.worked[one.node] / (30 - economy.begins // SIZE + 1)
+        assert sums[one.node].work / settled == pytest.approx(true, rel=0.12)  # what includers earn is in it, too
 
 
 @pytest.mark.parametrize("identities", [1, 5, 20])
@@ -96,8 +96,8 @@ def test_under_rank_and_bands_seventeen_nodes_above_the_best_lead_nearly_always(
     above = Operator("above", (sized(best * 101 // 100, 1000),) * 17, 17)
     led, ever = {}, {}
     for rule in LeaderRule:
-        economy = world(60, 1_000, above, rule=rule)
-        economy.run(1_000)
+        economy = world(60, 1_400, above, rule=rule)
+        economy.run(1_400)
         work, led[rule] = shares(economy, 60)
         ever[rule] = len(economy.led)
         assert led[rule] <= target(work) or rule is not LeaderRule.SORTITION
@@ -174,7 +174,7 @@ def test_gini_is_none_for_equals_and_nearly_whole_for_one_who_has_all() -> None:
     assert gini([0, 0]) == 0
 
 
-QUICK = ["--nodes", "12", "--minutes", "600", "--seed", "3"]
+QUICK = ["--nodes", "12", "--minutes", "1500", "--seed", "3"]
 
 
 def test_the_command_line_says_it_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_the_command_line_says_it_as_a_table_and_as_json(capsys: pytest.CaptureF
     assert {"gini_work", "gini_slots", "digest"} <= numbers.keys()
     (row,) = numbers["table"]
     assert {"strategy", "n", "share_work", "share_slots", "ratio", "share_lucid"} <= row.keys()
-    assert (row["n"], numbers["slots"], row["rule"]) == (4, 300, "sortition")
+    assert (row["n"], numbers["slots"], row["rule"]) == (4, 750, "sortition")
     assert json.loads((tmp_path / "result.json").read_text()) == numbers
     assert {"report.md", "rows.csv", "shares.svg", "shares.png"} <= {path.name for path in tmp_path.iterdir()}
     assert main(words) == 0
@@ -227,7 +227,7 @@ def test_ctrl_c_leaves_the_rows_that_were_done(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["poot-split", "--minutes", "60"], "work leads from slot 180 on: 362 minutes at least"),
+        (["poot-split", "--minutes", "60"], "work leads from slot 570 on: 1142 minutes at least"),
         (["poot-split", "--option", "share=100"], "share is 100: per cent, below 100"),
         (["poot-split", "--option", "rule=4"], "rule is 1 for sortition, 2 for rank, 3 for bands"),
         (["poot-collude", "--nodes", "10", "--option", "share=5"], "5 per cent of 10 nodes are nobody"),

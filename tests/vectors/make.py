@@ -51,12 +51,12 @@ from pipeline.manifest import (
 from pipeline.seal import SessionKeys, seal_into
 from pipeline.sealed import OVERHEAD
 from pipeline.stream import Stream
-from tests.vectors.agreed import consensus_v1
+from tests.vectors.agreed import consensus_v1, history_v2
 from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
-from tests.vectors.snapped import snapshot_v1
+from tests.vectors.snapped import snapshot_v2
 from tests.vectors.spoken import kept_v1, spoken_v1
 from tests.vectors.stored import FOLDER
 from tests.vectors.witnessed import witness_v1
@@ -299,6 +299,7 @@ def network_v1() -> dict[str, Any]:
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
     "consensus_v1": consensus_v1,
+    "history_v2": history_v2,
     "hkdf": hkdf_blake2b,
     "index_v1": index_v1,
     "journal_v1": journal_v1,
@@ -309,7 +310,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
     "kept_v1": kept_v1,
-    "snapshot_v1": snapshot_v1,
+    "snapshot_v2": snapshot_v2,
     "spoken_v1": spoken_v1,
     "witness_v1": witness_v1,
 }

@@ -1,10 +1,11 @@
-"""The entry of `snapshot_v1.json`: the rows from which a node of three founders begins again."""
+"""The entry of `snapshot_v2.json`: the rows from which a node of three founders begins again."""
 
 from dataclasses import replace
 from typing import Any
 
 from consensus.params import DEVNET
 from consensus.snapshot import credits_row, rows_of
+from consensus.state import at_slot
 from tests.consensus.towns import Town
 from tests.consensus.worlds import FULL, NETWORK
 
@@ -12,15 +13,15 @@ FOUNDERS = 3
 LAW = replace(DEVNET, hour_slots=4, era_hours=7, month_hours=70)
 
 
-def snapshot_v1() -> dict[str, Any]:
-    """The state after the last final checkpoint's block, in an ERA for which all have registered anew, with their reports."""
+def snapshot_v2() -> dict[str, Any]:
+    """The state at the beginning of the last final HOUR, in an ERA for which all have registered anew, with their reports."""
     town = Town(FOUNDERS, LAW, work=FULL)
     town.run(18 * LAW.hour_slots + 2)
     replica = town.up[0].replica
-    state = replica.tree.parent(replica.tree.root)
-    rows = rows_of(state, replica.final)
+    state = at_slot(town.law, replica.tree.parent(replica.tree.root), replica.final.hour * LAW.hour_slots)
+    rows = rows_of(state)
     return {
-        "origin": "Rows of version 1 as first released, made by snapped.py from a town of three founders.",
+        "origin": "Rows of version 2 as first released, made by snapped.py from a town of three founders.",
         "network": NETWORK.hex(),
         "founders": [node.hex() for node in town.village.nodes],
         "window_hours": LAW.window_hours,

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
+import pytest
 from blake3 import blake3
 from cbor2 import loads
 
 from consensus.checkpoint import Constitution
+from consensus.encoding import Malformed
 from consensus.ids import Network, NodeId
 from consensus.params import DEVNET
 from consensus.snapshot import credits_row, read, rows_of
 from tests.vectors.stored import vector
 
-STORED = vector("snapshot_v1")
+STORED = vector("snapshot_v2")
 
 
 def law() -> Constitution:
@@ -20,7 +22,7 @@ def law() -> Constitution:
     return Constitution(Network(bytes.fromhex(STORED["network"])), params, founders)
 
 
-def test_a_snapshot_of_the_first_release_is_read_for_ever() -> None:
+def test_a_snapshot_of_this_version_is_read_for_ever() -> None:
     rows = {bytes.fromhex(name): bytes.fromhex(row) for name, row in STORED["credits"].items()}
     state, final = read(law(), bytes.fromhex(STORED["snapshot"]), rows.get)
     said = STORED["state"]
@@ -28,14 +30,23 @@ def test_a_snapshot_of_the_first_release_is_read_for_ever() -> None:
     assert (state.id.hex(), state.state.hex(), state.seed.hex()) == (said["id"], said["checkpoint"], said["seed"])
     assert (state.slot, state.height, state.checkpoint.registry.era) == (said["slot"], said["height"], said["era"])
     assert [[entity.hex(), weight] for entity, weight in state.checkpoint.weights.items()] == said["weights"]
-    again = rows_of(state, final)
+    again = rows_of(state)
     assert again.snapshot.hex() == STORED["snapshot"]
     assert {name: credits_row(hour) for name, hour in again.hours.items()} == rows
 
 
+def test_a_snapshot_of_before_the_usual_hour_counted_is_refused_whole_and_the_chain_read_again() -> None:
+    before = vector("snapshot_v1")
+    rows = {bytes.fromhex(name): bytes.fromhex(row) for name, row in before["credits"].items()}
+    with pytest.raises(Malformed, match="version 01; this program reads version 2"):
+        read(law(), bytes.fromhex(before["snapshot"]), rows.get)
+
+
 def test_a_row_is_a_version_a_hash_and_cbor() -> None:
     row = bytes.fromhex(STORED["snapshot"])
-    assert (row[0], row[1:33]) == (1, blake3(row[33:]).digest())
-    final, place, *_ = loads(row[33:])
-    assert [final[0], final[1].hex()] == STORED["final"]
-    assert place[0].hex() == STORED["state"]["id"]
+    assert (row[0], row[1:33]) == (2, blake3(row[33:]).digest())
+    name, registries, checkpoints, *_ = loads(row[33:])
+    assert name.hex() == STORED["state"]["checkpoint"]
+    (hour, block, *_), *_ = checkpoints[-1]
+    assert [hour, block.hex()] == STORED["final"]
+    assert len(registries) <= 2
