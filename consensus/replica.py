@@ -14,11 +14,12 @@ from contextlib import suppress
 from typing import Final
 
 from consensus import catchup
-from consensus.ancestry import Ancestry, Stored
+from consensus.ancestry import Stored
 from consensus.block import REPORTS_MAX, Block, BlockHeader, block_id, read_block
 from consensus.conclusions import EMPTY_PAUSE_MS, Conclusions
 from consensus.encoding import Malformed
-from consensus.finality import SignedVote, Vote, read_vote, vote_signable
+from consensus.finalised import Finalised
+from consensus.finality import Point, SignedVote, Vote, read_vote, vote_signable
 from consensus.forks import Tree
 from consensus.ids import Digest, Millis, NodeId
 from consensus.inclusion import Invalid, Rules, era_keys
@@ -29,7 +30,6 @@ from consensus.reasons import Reason
 from consensus.records import pack, unpack
 from consensus.report import SignedReport
 from consensus.signatory import Own, Signatory
-from consensus.snapshot import Snapshots
 from consensus.state import State, at_hour
 from consensus.transition import extend
 from consensus.waiting import Early, Orphans, remember
@@ -80,11 +80,9 @@ class ConsensusReplica:
         """Whether our clock is known to be that of the others: without that nothing is signed."""
         self.signatory: Signatory | None = None
         self._rows, self._stored = rows, stored or (lambda table, name: rows.get((table, (name,))))
-        self.snapshots = Snapshots(self.law, self._stored)
-        root, final = self.snapshots.begin() or (genesis, genesis.final)
-        self.tree, self.pools = Tree(root, final), Pools()
+        self.finalised = Finalised(self.law, genesis, self._stored)
+        self.tree, self.pools = Tree(self.finalised.root, self.final), Pools()
         self.latest: dict[NodeId, tuple[int, Digest]] = {}
-        self.final = final
         self._slot = 0
         self._hour = 0
         self._was_pending = False
@@ -93,7 +91,6 @@ class ConsensusReplica:
         self._bytes: dict[Digest, bytes] = {}
         self._full: set[Digest] = set()
         """The blocks that have no room for one more report; only asked for members."""
-        self._past = Ancestry(genesis.id, root.id, root.height, self._stored)
         self._orphans = Orphans()
         self._unplaced: dict[tuple[int, NodeId], SignedVote] = {}
         """Votes for checkpoints that are not known yet: of voters, one an HOUR."""
@@ -128,7 +125,7 @@ class ConsensusReplica:
             signed = {key: row for key, row in self._rows.items() if key[0] == "journal"}
             self.signatory = Signatory(self.law, self.own, signed, self._slot)
         kept: list[Doing] = []
-        for block, data in sorted(self._past.kept_blocks(self._rows), key=lambda one: one[0].header.slot):
+        for block, data in sorted(self.finalised.past.kept_blocks(self._rows), key=lambda one: one[0].header.slot):
             kept += self._follow(block.header.slot)
             parent = self.tree.state(block.header.parent)
             if parent is not None and block_id(block.header, self.law.network) not in self.tree:
@@ -185,6 +182,11 @@ class ConsensusReplica:
         return [Wake(("approach",), Millis(now + EMPTY_PAUSE_MS))]
 
     # ------------------------------------------------------------------ our own part
+
+    @property
+    def final(self) -> Point:
+        """The last final checkpoint."""
+        return self.finalised.final
 
     def head(self) -> State:
         """The block to build on, as its state."""
@@ -442,22 +444,13 @@ class ConsensusReplica:
         self._unplaced = {key: one for key, one in self._unplaced.items() if key[0] >= hour - 1}
         if final.hour <= self.final.hour:
             return []
-        path = [state.id for state in self.tree.ancestors(final.block)]
-        rows = [*self._past.extend(reversed(path[:-1]))]
-        self.final = final
+        rows, left = self.finalised.advance(self.tree, self.head(), self._read, self._known.at)
         self._head = None
         self._orphans.forget(self.tree.parent(final.block).slot)
-        gone = [name for name in self.tree.prune(final) if name not in {*path}]
-        for name in (*gone, *path[1:]):
+        for name in left:
             self._bytes.pop(name, None)
             self._full.discard(name)
-        rows += [Keep("branches", (name,), None) for name in (*path[:-1], *gone)]
-        rows += [Keep("blocks", (name,), None) for name in gone]
-        return [
-            Told(NewFinal(final)),
-            *rows,
-            *self.snapshots.renew(self.tree.parent(final.block), final, self._known.at),
-        ]
+        return [Told(NewFinal(final)), *rows]
 
     # ------------------------------------------------------------------ catching up
 
@@ -468,14 +461,16 @@ class ConsensusReplica:
     def question(self, *got: Digest) -> bytes:
         """What we have: our branch, and blocks that we have just got of another."""
         branch = (state.id for state in self.tree.ancestors(self.head().id))
-        return catchup.question((*got, *branch), self._past)
+        return catchup.question((*got, *branch), self.finalised.past)
 
     def answer(self, asked: bytes) -> bytes:
         """The blocks of our branch that an asker lacks. Raises Malformed for no question."""
         path = [state.id for state in self.tree.ancestors(self.head().id)]
-        return catchup.answer(
-            asked, self._past, path[::-1], lambda name: self._bytes.get(name) or self._stored("blocks", name)
-        )
+        return catchup.answer(asked, self.finalised.past, path[::-1], self._read)
+
+    def _read(self, block: Digest) -> bytes | None:
+        """A block that was kept."""
+        return self._bytes.get(block) or self._stored("blocks", block)
 
     def answered(self, now: Millis, peer: NodeId, answer: bytes) -> tuple[Heard, list[Doing]]:
         """Blocks that a peer sent: taken in one after the other; while there is news it is asked for more."""

@@ -7,7 +7,8 @@ The credits of the window are most of it, and an HOUR's never change: each is a 
 from the state's digest, which the headers of the HOUR carry: so one that is shown to be final is as good from a stranger.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -65,6 +66,20 @@ def rows_of(state: State) -> Rows:
 
 def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
     """The state of a snapshot and its checkpoint. Raises Malformed for what is damaged, or whose credits are missing."""
+    with _well_formed():
+        return _read(law, snapshot, credits_of)
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """What a stranger's row spells may be of any shape: whatever fails on its way to the digest is Malformed."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise Malformed(f"a row that spells no state: {type(error).__name__}") from error
+
+
+def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
     name, registries, checkpoints, (recent, at_final), rest = _body(snapshot)
     (height, rank), published, publishers, links, votes = rest
     kept = [_registry(one) for one in registries]
@@ -100,7 +115,9 @@ class Snapshots:
 
     def __init__(self, law: Constitution, stored: Stored) -> None:
         self._law, self._stored = law, stored
-        self._hour, self._credits = 0, frozenset[Digest]()
+        self.point: Point | None = None
+        """The final checkpoint at whose HOUR it begins."""
+        self._credits = frozenset[Digest]()
 
     def begin(self) -> tuple[State, Point] | None:
         """What was kept, with its final checkpoint; None if it is not there or cannot be read: then it is the genesis."""
@@ -111,13 +128,13 @@ class Snapshots:
             found, final = read(self._law, row, partial(self._stored, "credits"))
         except Malformed:
             return None
-        self._hour = final.hour
+        self.point = final
         self._credits = frozenset(name for one in (*found.recent, found.at_final) for name in one.credit_digests)
         return found, final
 
     def renew(self, state: State, final: Point, at: Callable[[State, int], State]) -> list[Keep]:
         """The rows of a newer one, from the state after a final checkpoint's block, if it is time; `at` is `at_slot`'s answer."""
-        if final.hour < self._hour + SNAPSHOT_HOURS:
+        if final.hour < (0 if self.point is None else self.point.hour) + SNAPSHOT_HOURS:
             return []
         rows = rows_of(at(state, final.hour * self._law.params.hour_slots))
         new = [
@@ -126,8 +143,8 @@ class Snapshots:
             if name not in self._credits
         ]
         gone = [Keep("credits", (name,), None) for name in sorted(self._credits - {*rows.hours})]
-        self._hour, self._credits = final.hour, frozenset(rows.hours)
-        return [*new, Keep("snapshot", (LAST,), rows.snapshot), *gone]
+        self.point, self._credits = final, frozenset(rows.hours)
+        return [*new, Keep("snapshot", (LAST,), rows.snapshot), Keep("proof", (LAST,), None), *gone]
 
 
 # ---------------------------------------------------------------------- rows
@@ -139,7 +156,7 @@ def _row(body: Value) -> bytes:
 
 
 def _body(row: bytes) -> Any:
-    """What a row holds, which is as it was written: nothing in it needs to be checked again."""
+    """What a row holds, which is as it was written."""
     if row[:1] != bytes((VERSION,)):
         raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION}")
     data = row[1 + _HASH_BYTES :]
@@ -156,11 +173,17 @@ def credits_row(hour: HourCredits) -> bytes:
     return _row([hour.hour, [[name, list(one)] for name, one in hour.entries]])
 
 
+def read_credits(data: bytes) -> HourCredits:
+    """The credits of a row; or Malformed."""
+    with _well_formed():
+        hour, entries = _body(data)
+        return HourCredits(hour, tuple((name, Credit(*one)) for name, one in entries))
+
+
 def _credits(data: bytes | None) -> HourCredits:
     if data is None:
         raise Malformed("a snapshot whose credits are not all there")
-    hour, entries = _body(data)
-    return HourCredits(hour, tuple((name, Credit(*one)) for name, one in entries))
+    return read_credits(data)
 
 
 def _tally(

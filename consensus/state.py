@@ -176,8 +176,11 @@ def _new_hour(law: Constitution, state: State) -> State:
 
 def leaders(law: Constitution, state: State, slot: int) -> tuple[bytes, ...]:
     """Who may publish a slot, at most six entities, rank 0 first; state is that at the slot's beginning."""
-    entities = {*state.checkpoint.registry.entities.values()}
-    weights = {entity: weight for entity, weight in weighing(state).weights.items() if entity in entities}
+    past, registry = weighing(state), state.checkpoint.registry
+    weights = past.weights
+    if past.registry is not registry:
+        entities = {*registry.entities.values()}
+        weights = {entity: weight for entity, weight in weights.items() if entity in entities}
     rest = cooldown(weights, law.params.cooldown_slots)
     resting = {entity for at, entity in state.publishers if at >= slot - rest}
     return ranks(law.params.leader_rule, law.network, state.seed, slot, weights, resting)

@@ -11,6 +11,7 @@ nodes, could have them see a hundred times its disk.
 Source: CONSENSUS §4.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median_low
 from typing import Final, NamedTuple
@@ -104,10 +105,10 @@ def usual(tally: Tally, span: int) -> dict[bytes, int]:
     An HOUR without a report is one in which nothing was seen, or who reports its captured HOURs alone would be used to
     them: who is new, or was away for half of the span, begins at 0. Costs O(span × nodes).
     """
-    seen: dict[bytes, list[int]] = {}
+    seen = defaultdict[bytes, list[int]](list)
     for hour in tally.hours[-span:]:
-        for name, one in hour.entries:
-            seen.setdefault(name, []).append(one.witnessed)
+        for name, (_, _, _, _, mb) in hour.entries:
+            seen[name].append(mb)
     made = {}
     for name, numbers in seen.items():
         at = (span - 1) // 2 - (span - len(numbers))

@@ -101,8 +101,6 @@ class Chronicle:
         self.blocks: dict[Digest, NewBlock] = {}
         self.seen_ms: dict[Digest, int] = {}
         self.spread_ms: list[int] = []
-        self.finals: dict[int, int] = {}
-        """The last final HOUR of each node."""
         self.lags: list[int] = []
         self.last: NewFinal | None = None
         self.conflict: str | None = None
@@ -117,7 +115,6 @@ class Chronicle:
     def _on_final(self, now: int, index: int, fact: NewFinal) -> None:
         if index in self.crooked:
             return
-        self.finals[index] = fact.point.hour
         self.lags.append((now - self.begun) // HOUR_MS - fact.point.hour)
         if self.last is None or fact.point.hour > self.last.point.hour:
             if self.last is not None and not self._follows(fact.point.block, self.last.point.block):
@@ -168,7 +165,7 @@ class Chronicle:
             "by_rank": {str(rank): count for rank, count in sorted(Counter(one.rank for one in chain).items())},
             "server_share_blocks": round(sum(one.entity == server for one in chain) / max(1, len(chain)), 4),
             "fallback_share": round(sum(one.rank == SERVER_RANK for one in chain) / max(1, len(chain)), 4),
-            "final_hour": min(self.finals.values(), default=0),
+            "final_hour": min((one.replica.final.hour for one in self.honest), default=0),
             "final_lag_hours": {"p50": _part(lags, 50), "max": _part(lags, 100)},
             "spread_ms": {"p50": _part(spread, 50), "p99": _part(spread, 99)},
             "expelled": sorted(

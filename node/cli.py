@@ -118,6 +118,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quota-gb", type=_quota, metavar="N", help=quota)
     networks = commands.add_parser("network", help="make, show or join a network by its file", epilog=_EPILOG)
     _networks(_adder(common, networks.add_subparsers(metavar="create|revise|show|join|update", required=True)))
+    points = commands.add_parser("checkpoint", help="begin at a final checkpoint from a file", epilog=_EPILOG)
+    _checkpoints(_adder(common, points.add_subparsers(metavar="save|show|load", required=True)))
     _running(add)
     units = commands.add_parser("service", help="have systemd start the node on boot", epilog=_EPILOG)
     _service(_adder(common, units.add_subparsers(metavar="install|status|uninstall", required=True)))
@@ -157,6 +159,17 @@ def _networks(add: _Add) -> None:
         ("update", "take a newer file of the network that this home has joined"),
     ):
         add(name, does, f"networks:{name}").add_argument("file", metavar="FILE", help="the network file")
+
+
+def _checkpoints(add: _Add) -> None:
+    does = "write the newest final checkpoint that this node can show, for newcomers"
+    made = add("save", does, "checkpoints:save")
+    made.add_argument("file", metavar="FILE", nargs="?", help="the new file (NETWORK-HOUR.checkpoint)")
+    made = add("show", "check a checkpoint file from the genesis on, and say what it shows", "checkpoints:show")
+    made.add_argument("file", metavar="FILE", help="the checkpoint file")
+    made.add_argument("--network", metavar="FILE", help="the file of its network (the one that this home has joined)")
+    does = "check a checkpoint file, and have this home's node begin there"
+    add("load", does, "checkpoints:load_file").add_argument("file", metavar="FILE", help="the checkpoint file")
 
 
 def _running(add: _Add) -> None:

@@ -37,7 +37,7 @@ TOPICS: Final = {topic.value: topic for topic in Topic}
 FRAME_BYTES_MAX: Final = (1 << 20) + 4_096
 ASKED_MAX: Final = 256
 READ_AT_START: Final = frozenset({"blocks", "branches", "journal"})
-READ_LATER: Final = frozenset({"blocks", "chain", "credits", "heights", "snapshot"})
+READ_LATER: Final = frozenset({"blocks", "chain", "credits", "handovers", "heights", "proof", "snapshot"})
 """Tables of the replica, all of whose rows it is given, and those of which it reads one when it needs it."""
 RULINGS: Final = {Heard.ACCEPT: Ruling.ACCEPT, Heard.IGNORE: Ruling.IGNORE, Heard.REJECT: Ruling.REJECT}
 

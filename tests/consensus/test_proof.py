@@ -28,15 +28,14 @@ from consensus.proof import (
     HandOver,
     ProofWrong,
     TrustPoint,
-    certify,
     check,
     checkpoint_trust,
     genesis_trust,
     part_of,
-    prove,
     read_proof,
     spell_voters,
 )
+from consensus.prover import certify, prove
 from consensus.records import pack, unpack
 from consensus.registry import founding
 from consensus.signing import KeyPair, verify_as_is

@@ -30,7 +30,7 @@ STRANGER = NodeId(b"s" * 32)
 
 @pytest.fixture(scope="module")
 def town() -> Town:
-    made = Town(3, work=Work(100, 40, 900))
+    made = Town(3, DEVNET, work=Work(100, 40, 900))  # whose usual HOUR is known after two
     made.run(HOURS * DEVNET.hour_slots)
     return made
 
@@ -111,7 +111,8 @@ def test_explain_says_where_the_weight_is_from(
     assert "registered  since HOUR 0" in said
     assert f"work        {facts['work_mb']} MB" in said
     assert f"HOUR {facts['hours'][-1]['hour']}" in said
-    assert "MB, uptime 900 ‰" in said
+    assert "MB of 125 seen, uptime 900 ‰" in said
+    assert "usual       125 MB an HOUR: half as much again counts at the most" in said
     assert "pool" not in said
     assert "expelled" not in said
     code, said = explained({**facts, "expelled_hour": 4, "entity": "ab" * 32, "misses": [1, 2]}, monkeypatch)
