@@ -44,7 +44,7 @@ from node.overlay.machine import (
 )
 from node.store import Delete, Key, Put, Store
 
-TABLES: Final = ("branches", "dht", "journal", "logs", "replicas")
+TABLES: Final = ("branches", "claims", "dht", "journal", "logs", "replicas", "statements")
 """What is read whole at a start; of the chain, whose tables grow for ever, rows are read as they are needed."""
 """The tables that the overlay's machines persist to."""
 

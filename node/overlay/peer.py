@@ -149,7 +149,7 @@ class Peer:
             replica = around.consensus(rows)
             self.agreement = Agreement(replica, StandIn(), self._next_exchange)
             inventory = self.replicate.inventory
-            self.witnessing = Witnessing(me, rng, self.agreement, inventory, self._next_exchange)
+            self.witnessing = Witnessing(me, rng, self.agreement, inventory, self._next_exchange, rows)
             self.clocks = Clocks(me, rng, self.agreement, self._next_exchange)
         self._handlers: dict[type, Callable[[Millis, Any], Sequence[Action]]] = {
             Received: self._received,

@@ -13,7 +13,7 @@ Source: CONSENSUS §4.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,12 +35,12 @@ from consensus.signing import KeyPair
 from consensus.state import at_hour
 from consensus.tally import Work, quorum
 from node.overlay.agreement import Agreement
+from node.overlay.claims import Claims, Rows
 from node.overlay.custody import ReadSegments, SegmentsRead, Want
 from node.overlay.inventory import Answerable, Inventory
 from node.overlay.logs import Out
 from node.overlay.machine import Channel, Noted, Rejected, Send, SetTimer, TimerKey
 from node.overlay.witness_frames import (
-    ENTRIES_MAX,
     SAMPLES,
     SEGMENTS,
     Claim,
@@ -124,12 +124,6 @@ class Witnessed(NamedTuple):
     work: Work
 
 
-def claim_of(held: Iterable[Answerable]) -> Claim:
-    """The claim that names them."""
-    entries = [*held]
-    return Claim(b"".join(one.root for one in entries), tuple(one.size for one in entries))
-
-
 class Witnessing:
     """One node's part in the evidence: what it sees of others, and what others see of it."""
 
@@ -140,30 +134,31 @@ class Witnessing:
         agreement: Agreement,
         inventory: Inventory,
         next_exchange: Callable[[], int],
+        rows: Rows,
     ) -> None:
+        """Rows are what was kept in an earlier life, of the tables claims and statements."""
         self.me = me
         self._rng = rng
         self._agreement, self._replica = agreement, agreement.replica
-        self._inventory, self._next_exchange = inventory, next_exchange
+        self._next_exchange = next_exchange
+        self.claims = Claims(self._replica.law.network, inventory.answerable, rows)
         self._hour = -1
         self._targets: dict[NodeId, Watched] = {}
         self._asked: dict[int, Awaited] = {}
         """By exchange. What comes after its HOUR tells nothing more, and is nobody's fault."""
-        self._claims: dict[int, list[Answerable]] = {}
-        """What we answer for, by HOUR; fixed when it is first asked for."""
-        self._roots: dict[int, Digest] = {}
-        """And the digest of that."""
         self._served: dict[tuple[NodeId, int, type], int] = {}
         """How often a witness of ours has asked what in which HOUR."""
         self._reading: dict[int, tuple[NodeId, int, list[Answerable]]] = {}
         self._ref = 0
-        self._stated: dict[int, dict[int, bytes]] = {}
 
     # ------------------------------------------------------------------ time
 
     def start(self, now: Millis) -> list[Out]:
-        """Look at the next HOUR; called once, before anything else."""
-        return [self._at(self._hour_at(now) + 1, BEGUN_PER_MILLE, "hour")]
+        """Look at the next HOUR, and report the last one if that is still to be done; called once, before anything else."""
+        hour = self._hour = self._hour_at(now)
+        soon = Millis(now + self._at(1, REPORTED_PER_MILLE).at - self._at(1, 0).at)  # the chain is there again by then
+        report = [SetTimer(("witness", "report"), soon)] if self.claims.stated(hour - 1) else []
+        return [self._at(hour + 1, BEGUN_PER_MILLE, "hour"), *report, *self.claims.forget(hour)]
 
     def _hour_at(self, now: Millis) -> int:
         return self._replica.slot_at(now) // self._replica.params.hour_slots
@@ -193,10 +188,8 @@ class Witnessing:
         self._targets.clear()
         self._reading.clear()
         self._asked = {exchange: one for exchange, one in self._asked.items() if one.hour >= hour - 1}
-        self._claims = {at: held for at, held in self._claims.items() if at >= hour}
-        self._roots = {at: root for at, root in self._roots.items() if at >= hour}
+        out += self.claims.forget(hour)
         self._served = {key: count for key, count in self._served.items() if key[1] >= hour}
-        self._stated = {at: said for at, said in self._stated.items() if at >= hour - 1}
         at = self._checkpoint(hour)
         if at is None or self.me not in at.registry.members:
             return out
@@ -351,9 +344,9 @@ class Witnessing:
         self._served[asked] = self._served.get(asked, 0) + 1
         match record:
             case ClaimAsked():
-                return [Send(peer, Channel.WITNESS, write_witness(claim_of(self._answered_for(hour))), exchange)]
+                return self._answer(peer, hour, exchange, self.claims.of)
             case NextAsked():
-                return [Send(peer, Channel.WITNESS, write_witness(Next(self._root_of(hour + 1))), exchange)]
+                return self._answer(peer, hour + 1, exchange, lambda following: Next(self.claims.root(following)))
             case SampleAsked(_, names):
                 return self._show(peer, hour, names, exchange)
             case Stated(_, place, statement):
@@ -368,22 +361,14 @@ class Witnessing:
         network, registry = self._replica.law.network, at.registry
         return witnesses(network, at.seed, at.hour, self.me, registry.entities, registry.order)
 
-    def _answered_for(self, hour: int) -> list[Answerable]:
-        """What we answer for in an HOUR."""
-        if hour not in self._claims:
-            self._claims[hour] = self._inventory.answerable(ENTRIES_MAX)
-        return self._claims[hour]
-
-    def _root_of(self, hour: int) -> Digest:
-        """What a report calls that."""
-        if hour not in self._roots:
-            self._roots[hour] = claim_root(claim_of(self._answered_for(hour)), self._replica.law.network)
-        return self._roots[hour]
+    def _answer(self, peer: NodeId, hour: int, exchange: int, said: Callable[[int], object]) -> list[Out]:
+        """What is said of the claim of an HOUR, once that is fixed and kept."""
+        kept = self.claims.fix(hour)
+        return [*kept, Send(peer, Channel.WITNESS, write_witness(said(hour)), exchange)]
 
     def _show(self, peer: NodeId, hour: int, names: tuple[Digest, ...], exchange: int) -> list[Out]:
         """Have the host read what is asked for; a replica that is gone leaves the question without an answer."""
-        held = {one.root: one for one in self._answered_for(hour)}
-        wanted = [held[name] for name in names if name in held]
+        wanted = self.claims.wanted(hour, names)
         if not wanted or len(wanted) != len(names) or len(self._reading) >= READS_MAX:
             return []
         self._ref -= 1
@@ -405,30 +390,32 @@ class Witnessing:
 
     def _take(self, peer: NodeId, at: Checkpoint, place: int, statement: bytes, exchange: int) -> list[Out]:
         """A statement about us: kept if a report with it is one that everybody takes."""
-        network, root = self._replica.law.network, self._roots.get(at.hour + 1)
-        if root is None or int.from_bytes(statement[6:8], "big") > PER_MILLE:
+        network, is_fixed = self._replica.law.network, self.claims.of(at.hour + 1) is not None
+        if not is_fixed or int.from_bytes(statement[6:8], "big") > PER_MILLE:
             return [Noted(Rejected(peer, "a statement of more than there is, or of what was never asked"))]
-        message = statement_signable(network, self.me, at.hour, root, statement[:8])
+        message = statement_signable(network, self.me, at.hour, self.claims.root(at.hour + 1), statement[:8])
         if not self._replica.rules.verify(at.registry.members[peer].era_key, statement[8:], message):
             return [Noted(Rejected(peer, "a statement that its witness has not signed"))]
-        self._stated.setdefault(at.hour, {}).setdefault(place, statement)
-        return [Send(peer, Channel.WITNESS, write_witness(Taken()), exchange)]
+        return [
+            *self.claims.take(at.hour, place, statement),
+            Send(peer, Channel.WITNESS, write_witness(Taken()), exchange),
+        ]
 
     def _report(self, now: Millis) -> list[Out]:
         """Our report of the HOUR before, from what our witnesses stated."""
         hour = self._hour - 1
-        said = self._stated.pop(hour, {})
+        said = dict(self.claims.stated(hour))
+        out: list[Out] = [*self.claims.reported(hour)]
         at, key = self._checkpoint(hour), self._key_of(hour)
         drawn = () if at is None else self._witnesses(at)
         if key is None or not drawn:
-            return []
-        made = Noted(ReportMade(hour, len(said), len(drawn)))
-        if len(said) < quorum(len(drawn)):
-            return [made]
-        network = self._replica.law.network
-        report = assemble(self.me, hour, self._root_of(self._hour), said)
-        signed = SignedReport(report, key.sign_as_is(report_signable(report, network)))
-        return [made, *self._agreement.submit(now, signed)]
+            return out
+        out.append(Noted(ReportMade(hour, len(said), len(drawn))))
+        if len(said) < quorum(len(drawn)) or self.claims.of(self._hour) is None:
+            return out
+        report = assemble(self.me, hour, self.claims.root(self._hour), said)
+        signed = SignedReport(report, key.sign_as_is(report_signable(report, self._replica.law.network)))
+        return [*out, *self._agreement.submit(now, signed)]
 
     def _key_of(self, hour: int) -> KeyPair | None:
         """Our era key of an HOUR's registry."""

@@ -21,10 +21,11 @@ from consensus.tally import Work
 from netsim.agreement import Citizen, Society
 from netsim.seeds import derive
 from netsim.world import World
+from node.overlay.claims import Claims
 from node.overlay.custody import ReadSegments, SegmentsRead
 from node.overlay.inventory import Answerable
 from node.overlay.logs import Out
-from node.overlay.machine import Action, Channel, Event, Failed, Noted, Received, Rejected, Send, TimerFired
+from node.overlay.machine import Action, Channel, Event, Failed, Noted, Persist, Received, Rejected, Send, TimerFired
 from node.overlay.witness_frames import (
     SEGMENTS,
     Claim,
@@ -91,7 +92,7 @@ class Observer(Citizen):
         owner = number if lie == "owns them itself" else (number + 1) % NODES
         shelf: Any = Shelf(society, number, owner)
         self.shelf = shelf
-        self.witnessing = Witnessing(self.me, Random(number), self.agreement, shelf, self._next_exchange)
+        self.witnessing = Witnessing(self.me, Random(number), self.agreement, shelf, self._next_exchange, records)
         if lie == "claims one twice":
             shelf.rows = [shelf.rows[0], shelf.rows[0]]
         if lie == "never heard of the second":
@@ -156,7 +157,7 @@ class Observer(Citizen):
         return done
 
     def _found(self, want: Any) -> Any:
-        turn = next(turn for turn in range(HELD) if segment_root(replica_of(self.number, turn)) == want.root)
+        turn = next(turn for turn in range(HELD + 1) if segment_root(replica_of(self.number, turn)) == want.root)
         found = show(replica_of(self.number, turn), want.indexes)
         if self.lie == "shows other bytes":
             found = (found[0]._replace(data=bytes(len(found[0].data))), *found[1:])
@@ -206,6 +207,29 @@ def settled_work(seen: Seen, node: int, hour: int) -> Work | None:
     return None if found is None else found.work
 
 
+def test_a_row_that_is_damaged_is_as_none() -> None:
+    society = Society(5, NODES, NODES, MAINNET)
+    shelf: Any = Shelf(society, 0, 1)
+    first = Claims(society.law.network, shelf.answerable, {})
+    rows = [*first.fix(7), *first.take(6, 2, bytes(72)), *first.take(6, 2, bytes(71) + b"\1")]
+    assert [(row.table, row.key) for row in rows] == [("claims", (7,)), ("statements", (6, 2))]
+    kept = {(row.table, row.key): row.value or b"" for row in rows}
+    again = Claims(society.law.network, lambda _most: [], kept)
+    assert (again.of(7), again.root(7), again.stated(6)) == (first.of(7), first.root(7), {2: bytes(72)})
+    assert again.wanted(7, tuple(row.root for row in shelf.rows)) == []  # they are gone
+    for row in rows:
+        for damaged in (b"", (row.value or b"")[:-1], bytes(40)):
+            other = Claims(society.law.network, shelf.answerable, kept | {(row.table, row.key): damaged})
+            assert (other.of(7) is None, dict(other.stated(6)) == {}) == (
+                row.table == "claims",
+                row.table == "statements",
+            )
+    swapped = Claims(society.law.network, shelf.answerable, {("statements", (5, 2)): rows[1].value or b""})
+    assert swapped.stated(5) == {}
+    assert again.forget(8) == [Persist("claims", (7,), None), Persist("statements", (6, 2), None)]
+    assert again.of(7) is None
+
+
 def test_everybody_is_seen_by_all_and_credited_with_what_it_holds() -> None:
     seen = watched()
     assert seen.reports
@@ -216,6 +240,31 @@ def test_everybody_is_seen_by_all_and_credited_with_what_it_holds() -> None:
         assert settled_work(seen, node, 2) == Work(megabytes, 0, 1_000), node
         assert {work.uptime for work in seen.works[node]} == {1_000}
     assert not seen.world.facts[Rejected]
+
+
+def test_a_node_that_starts_again_reports_and_shows_what_was_attested_before() -> None:
+    """It dies when its witnesses have stated all, and holds a replica more when it is back: the claim is the old one."""
+    seen = watched(hours=2.9)
+    world, node = seen.world, seen.world.nodes[NODES - 1]
+    before = node.machine
+    assert isinstance(before, Observer)
+    stated, claim = dict(before.witnessing.claims.stated(2)), before.witnessing.claims.of(3)
+    assert len(stated) == NODES - 1
+    assert claim is not None
+    world.stop_node(node.index, "to start again")
+    world.start(node)
+    after = node.machine
+    assert isinstance(after, Observer)
+    assert after is not before
+    assert (after.witnessing.claims.stated(2), after.witnessing.claims.of(3)) == (stated, claim)
+    after.shelf.rows.append(after.shelf._row(seen.society, NODES - 1, HELD, 0))
+    world.run(world.now + int(1.3 * HOUR_MS))
+    for hour in (2, 3):
+        found = settled_work(seen, NODES - 1, hour)
+        assert found is not None
+        assert found.storage == HELD * SIZE // 1_000_000
+    assert {key[0] for table, key in node.records if table == "statements"} <= {4}
+    assert {key[0] for table, key in node.records if table == "claims"} <= {4, 5}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +325,8 @@ def test_questions_for_samples_are_answered_for_what_is_claimed_and_bounded() ->
     asker = one.society.ids[1]
     unknown = write_witness(SampleAsked(hour, (Digest(b"x" * 32),)))
     assert one.witnessing.on_frame(now, asker, unknown, -1) == []
-    names = tuple(row.root for row in one.witnessing._answered_for(hour))
+    one.witnessing.claims.fix(hour)
+    names = tuple(sorted(row.root for row in one.shelf.rows))
     for question in (SampleAsked(hour, names), ClaimAsked(hour), NextAsked(hour)):
         for _ in range(SERVED_MAX - isinstance(question, SampleAsked)):
             assert rejection(one.witnessing.on_frame(now, asker, write_witness(question), -1)) is None
@@ -310,7 +360,8 @@ def test_a_statement_counts_if_a_report_with_it_is_one_that_everybody_takes() ->
     drawn = witnesses(society.law.network, at.seed, hour, me, registry.entities, registry.order)
     asker, place = drawn[1], 1
     key = society.keys[registry.members[asker].era_key].signing
-    root = one.witnessing._root_of(hour + 1)
+    one.witnessing.claims.fix(hour + 1)
+    root = one.witnessing.claims.root(hour + 1)
     said = state_work(key, society.law.network, me, hour, root, Work(1, 0, 1_000))
     more = said[:6] + (1_001).to_bytes(2, "big")
     more += key.sign_as_is(statement_signable(society.law.network, me, hour, root, more))
@@ -323,10 +374,10 @@ def test_a_statement_counts_if_a_report_with_it_is_one_that_everybody_takes() ->
     assert judged(asker, place, more) == "a statement of more than there is, or of what was never asked"
     assert judged(asker, place, other) == judged(drawn[0], 0, said) == "a statement that its witness has not signed"
     assert judged(asker, 0, said) == judged(asker, 8, said) == "a statement in another's place"
-    assert one.witnessing._stated.get(hour) is None
+    assert one.witnessing.claims.stated(hour) == {}
     assert judged(asker, place, said) is None
-    assert one.witnessing._stated[hour] == {place: said}
-    one.witnessing._roots.clear()
+    assert one.witnessing.claims.stated(hour) == {place: said}
+    one.witnessing.claims = Claims(society.law.network, one.shelf.answerable, {})
     assert judged(asker, place, said) == "a statement of more than there is, or of what was never asked"
 
 
