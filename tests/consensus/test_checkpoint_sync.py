@@ -25,6 +25,8 @@ from tests.consensus.test_replica import STRANGER, again, carried
 from tests.consensus.towns import BEGAN, Dweller, Town, verify
 from tests.consensus.worlds import FULL
 
+pytestmark = pytest.mark.component
+
 ERAS = replace(DEVNET, hour_slots=4, era_hours=6, month_hours=60)
 HOURS = 24
 
