@@ -32,6 +32,7 @@ from consensus.tally import (
     live_ppm,
     of_entities,
     settled,
+    spell,
     usual,
     weights,
 )
@@ -328,8 +329,7 @@ def candidates(at: Checkpoint, hour: int) -> list[Candidate]:
 
 def credits_digest(law: Constitution, made: HourCredits) -> Digest:
     """The name of an HOUR's credits."""
-    entries: Value = [[name, *one] for name, one in made.entries]
-    return digest("credits", law.network, encode([made.hour, entries]))
+    return digest("credits", law.network, spell(made))
 
 
 def checkpoint_digest(law: Constitution, at: Checkpoint) -> Digest:

@@ -24,7 +24,7 @@ from consensus.ids import Digest
 from consensus.records import from_value, to_value
 from consensus.registry import Member, Pool, Registry, registry_of
 from consensus.state import Published, State, left_open, state_digest
-from consensus.tally import Credit, HourCredits, Tally, Work, advance, recompute
+from consensus.tally import HourCredits, Tally, Work, advance, read_spelled, recompute, spell
 from consensus.wishes import Keep
 
 VERSION: Final = 2
@@ -61,7 +61,7 @@ def rows_of(state: State) -> Rows:
         [len(state.recent), next(at for at, one in enumerate(checkpoints) if one is state.at_final)],
         left_open(state),
     ]
-    return Rows(_row(body), hours)
+    return Rows(_hashed(encode(body)), hours)
 
 
 def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
@@ -80,7 +80,8 @@ def _well_formed() -> Iterator[None]:
 
 
 def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
-    name, registries, checkpoints, (recent, at_final), rest = _body(snapshot)
+    body: Any = decode(_unhashed(snapshot))
+    name, registries, checkpoints, (recent, at_final), rest = body
     (height, rank), published, publishers, links, votes = rest
     kept = [_registry(one) for one in registries]
     made: list[Checkpoint] = []
@@ -150,19 +151,19 @@ class Snapshots:
 # ---------------------------------------------------------------------- rows
 
 
-def _row(body: Value) -> bytes:
-    data = encode(body)
+def _hashed(data: bytes) -> bytes:
+    """A row: its version, the hash of what it holds, and that."""
     return bytes((VERSION,)) + blake3(data).digest() + data
 
 
-def _body(row: bytes) -> Any:
-    """What a row holds, which is as it was written."""
+def _unhashed(row: bytes) -> bytes:
+    """What a row holds, which is as it was written; or Malformed."""
     if row[:1] != bytes((VERSION,)):
         raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION}")
     data = row[1 + _HASH_BYTES :]
     if blake3(data).digest() != row[1 : 1 + _HASH_BYTES]:
         raise Malformed("a row that is damaged")
-    return decode(data)
+    return data
 
 
 # ---------------------------------------------------------------------- credits
@@ -170,14 +171,12 @@ def _body(row: bytes) -> Any:
 
 def credits_row(hour: HourCredits) -> bytes:
     """What is kept of an HOUR's credits."""
-    return _row([hour.hour, [[name, list(one)] for name, one in hour.entries]])
+    return _hashed(spell(hour))
 
 
 def read_credits(data: bytes) -> HourCredits:
     """The credits of a row; or Malformed."""
-    with _well_formed():
-        hour, entries = _body(data)
-        return HourCredits(hour, tuple((name, Credit(*one)) for name, one in entries))
+    return read_spelled(_unhashed(data))
 
 
 def _credits(data: bytes | None) -> HourCredits:

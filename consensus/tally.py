@@ -13,9 +13,12 @@ Source: CONSENSUS §4.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from statistics import median_low
+from struct import Struct
 from typing import Final, NamedTuple
 
+from consensus.encoding import Malformed
 from consensus.ids import NodeId
 from consensus.params import PER_MILLE, PPM
 
@@ -62,6 +65,9 @@ class HourCredits(NamedTuple):
 
 
 _NOTHING: Final = Credit(0, 0)
+_ENTRY: Final = Struct(">32sQIIIQ")
+"""A name, and what a Credit says, big-endian: read and written by the ten thousand."""
+_HOUR_BYTES: Final = 8
 
 
 class Tally(NamedTuple):
@@ -123,6 +129,23 @@ def settled(hour: int, earned: Iterable[tuple[bytes, Credit]]) -> HourCredits:
     for name, one in earned:
         _add(sums, name, one, 1)
     return HourCredits(hour, tuple(sorted(sums.items())))
+
+
+def spell(made: HourCredits) -> bytes:
+    """The one spelling of an HOUR's credits: hour u64, then name ‖ work u64 ‖ floors u32 ‖ hours u32 ‖ uptime u32 ‖ witnessed u64."""
+    return made.hour.to_bytes(_HOUR_BYTES, "big", signed=True) + b"".join(
+        _ENTRY.pack(name, *one) for name, one in made.entries
+    )
+
+
+def read_spelled(data: bytes) -> HourCredits:
+    """The credits that bytes spell; raises Malformed for what `spell` never makes."""
+    if len(data) < _HOUR_BYTES or (len(data) - _HOUR_BYTES) % _ENTRY.size:
+        raise Malformed("credits of no whole number of entries")
+    entries = tuple((name, Credit(*numbers)) for name, *numbers in _ENTRY.iter_unpack(data[_HOUR_BYTES:]))
+    if any(one[0] >= other[0] for one, other in pairwise(entries)):
+        raise Malformed("credits whose names are not ascending")
+    return HourCredits(int.from_bytes(data[:_HOUR_BYTES], "big", signed=True), entries)
 
 
 def advance(tally: Tally, latest: HourCredits, window_hours: int) -> Tally:

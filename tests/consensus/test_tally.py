@@ -1,8 +1,10 @@
 """Credits, the window and the weights: the laws that keep identities without work worthless."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.encoding import Malformed
 from consensus.ids import NodeId
 from consensus.params import PPM
 from consensus.tally import (
@@ -17,8 +19,10 @@ from consensus.tally import (
     median,
     of_entities,
     quorum,
+    read_spelled,
     recompute,
     settled,
+    spell,
     usual,
     weights,
 )
@@ -79,6 +83,26 @@ def test_an_hour_counts_for_half_as_much_again_as_the_usual_one_and_without_a_us
     assert credit(Work(100_000, 0, 1_000), 1_000, CAP, 1_001) == Credit(1_501, 0, 1, 1_000, 100_000)
     assert credit(Work(1_400, 0, 500), 1_000, CAP, 1_001) == Credit(700, 0, 1, 500, 1_400)
     assert credit(Work(100_000, 0, 1_000), 1_000, CAP, 0) == Credit(0, 1, 1, 1_000, 100_000)
+
+
+@given(hours, st.integers(-9, 1 << 40))
+def test_an_hours_credits_have_one_spelling(made: list[dict[bytes, Credit]], hour: int) -> None:
+    for one in made:
+        credits_of = settled(hour, one.items())
+        data = spell(credits_of)
+        assert read_spelled(data) == credits_of
+        assert len(data) == 8 + 60 * len(one)
+
+
+def test_what_spells_no_credits_is_refused() -> None:
+    data = spell(settled(7, [(A, Credit(1, 0)), (B, Credit(2, 0))]))
+    assert data == bytes(7) + b"\7" + A + bytes(7) + b"\1" + bytes(20) + B + bytes(7) + b"\2" + bytes(20)
+    for wrong in (b"", data[:-1], data[:7], data + b"\0"):
+        with pytest.raises(Malformed, match="no whole number"):
+            read_spelled(wrong)
+    for names in ((B, A), (A, A)):
+        with pytest.raises(Malformed, match="not ascending"):
+            read_spelled(data[:8] + b"".join(name + bytes(28) for name in names))
 
 
 def test_the_usual_hour_is_the_median_of_the_last_ones_and_one_without_a_report_is_one_without_work() -> None:
