@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from node.chain.genesis import PLACES
 from tests.contracts.compiler import BUILT, GAS, PACKAGES, SOURCES, compile_into
 from tests.contracts.gas import measured
-from tests.contracts.world import PLACES
 
 pytestmark = pytest.mark.component
 

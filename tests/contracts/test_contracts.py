@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.ids import Address, keccak256, session_id
-from tests.contracts.world import ACCOUNTS, PLACES, SLOT_S, Reverted, Told, World
+from node.chain.genesis import PLACES
+from tests.contracts.world import ACCOUNTS, SLOT_S, Reverted, Told, World
 
 pytestmark = pytest.mark.component
 

@@ -12,6 +12,7 @@ from eth_abi.abi import decode, encode
 from eth_keys.datatypes import PrivateKey
 
 from consensus.ids import keccak256
+from node.chain.genesis import PLACES
 from tests.contracts.compiler import BUILT
 
 SLOT_S: Final = 120
@@ -19,24 +20,6 @@ GAS_LIMIT: Final = 15_000_000
 CALL_GAS: Final = 10_000_000
 """What a call may take; py-evm's own default moves a block's limit a little."""
 BEGAN: Final = 1_800_000_000
-PLACES: Final = {
-    name: b"Lucid" + number.to_bytes(15, "big")
-    for number, name in enumerate(
-        (
-            "LucidAnchors",
-            "LucidChunkStore",
-            "ParamRegistry",
-            "EligibilityManager",
-            "WorkCreditsOracle",
-            "RewardMinter",
-            "LucidToken",
-            "SignerRegistry",
-            "Governance",
-        ),
-        start=1,
-    )
-}
-"""Where contracts/src/At.sol says that they are."""
 
 
 class Reverted(Exception):
@@ -101,7 +84,8 @@ def _genesis() -> Any:  # py-evm's own types say less than it takes
         if (BUILT / f"{name}.json").exists()
     }
     params = {"difficulty": 0, "gas_limit": GAS_LIMIT, "timestamp": BEGAN, "base_fee_per_gas": 7}
-    return kind.from_genesis(AtomicDB(), params, {**funded, **built})
+    accounts: Any = {**funded, **built}
+    return kind.from_genesis(AtomicDB(), params, accounts)
 
 
 class World:
@@ -182,6 +166,11 @@ class World:
         return self._vm.execute_bytecode(
             origin=sender, gas_price=7, gas=CALL_GAS, to=to, sender=sender, value=0, data=data, code=state.get_code(to)
         )
+
+
+def encoded(contract: str, function: str, *said: Any) -> bytes:
+    """The data of a call."""
+    return _call(contract, function, said)[1]
 
 
 def _call(contract: str, function: str, said: tuple[Any, ...]) -> tuple[Mapping[str, Any], bytes]:

@@ -1,0 +1,394 @@
+"""Payloads built and executed: py-evm at Prague, driven block by block, on rows that a block changes whole or not at all.
+
+    parent's name, attributes, transactions ── `build` ──→ payload        payload ── `execute` ──→ Executed, or InvalidPayload
+                                                                          name ── `at` ──→ accounts, calls
+
+A payload is an Ethereum block in RLP, its name the hash of its header. Every header stays known, with the state after it, so
+that to switch the head is to read at another name. What decides is the block with its parent: neither clock nor peers.
+
+py-evm's own chain is left out: it would choose forks by itself, and its miner leaves out what Prague does before and after a
+block. One fault of its EVM is mended here (EIP-3860's limit came after other checks: a transaction that others refuse).
+Source: DESIGN §7; the Engine API's payload attributes; findings on py-evm 0.12.1b1.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import rlp
+from eth.db.atomic import AtomicDB
+from eth.db.backends.base import BaseDB
+from eth.db.chain import ChainDB
+from eth.exceptions import OutOfGas, PyEVMError
+from eth.rlp.headers import BlockHeader as OldHeader
+from eth.vm.chain_context import ChainContext
+from eth.vm.forks.cancun.constants import BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CONTRACT_CODE
+from eth.vm.forks.prague import PragueVM
+from eth.vm.forks.prague.blocks import PragueBlock
+from eth.vm.forks.prague.constants import HISTORY_STORAGE_ADDRESS, HISTORY_STORAGE_CONTRACT_CODE
+from eth.vm.forks.shanghai.constants import MAX_INITCODE_SIZE
+from eth.vm.forks.shanghai.logic import Create2EIP3860, CreateEIP3860
+from eth.vm.forks.shanghai.withdrawals import Withdrawal
+from eth_utils.exceptions import ValidationError
+from rlp.exceptions import RLPException
+
+from consensus.ids import Address, Digest
+from node.chain.genesis import BASE_FEE, GAS_LIMIT, PLACES, ChainLaw, allocation
+
+TYPES: Final = frozenset({0, 1, 2})
+"""Transactions: legacy, with access lists, with a base fee. None brings blobs, and none gives an account code."""
+PRECOMPILES: Final = 0x11
+"""Addresses up to this one are the EVM's own, and slow in Python: no transaction goes there (findings on gas rates)."""
+CALL_GAS: Final = GAS_LIMIT
+ZEROS: Final = bytes(32)
+
+
+class InvalidPayload(Exception):
+    """A payload that breaks a rule; the sentence names the first."""
+
+
+class ChainRows(Protocol):
+    """Where the chain is kept: nothing is read that was not committed whole."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+
+    def commit(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Set, and with None remove, all of them or none."""
+
+
+class Grant(NamedTuple):
+    """Coins that a block gives, in gwei: a withdrawal of EIP-4895, that the consensus worked out."""
+
+    to: Address
+    gwei: int
+
+
+class Attributes(NamedTuple):
+    """What the consensus says of a block: not its builder's to choose."""
+
+    timestamp: int
+    randao: Digest
+    """The seed of the slot."""
+    fee_recipient: Address
+    beacon_root: Digest
+    """The parent's block of the consensus, for EIP-4788."""
+    grants: tuple[Grant, ...] = ()
+
+
+class EmittedLog(NamedTuple):
+    """An event."""
+
+    address: Address
+    topics: tuple[bytes, ...]
+    data: bytes
+
+
+class TransactionReceipt(NamedTuple):
+    """What came of a transaction."""
+
+    ok: bool
+    gas_used: int
+    logs: tuple[EmittedLog, ...]
+
+
+class Executed(NamedTuple):
+    """A block that is a part of the tree now."""
+
+    name: Digest
+    number: int
+    gas_used: int
+    receipts: tuple[TransactionReceipt, ...]
+
+
+class Called(NamedTuple):
+    """What a call answers; it changes nothing."""
+
+    ok: bool
+    output: bytes
+    gas_used: int
+
+
+class MemoryRows:
+    """Rows that nothing survives."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+        return self.rows.get(key)
+
+    def commit(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Set and remove."""
+        for key, value in rows:
+            if value is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = value
+
+
+class _Layer(BaseDB):
+    """What a block changes, on top of what is committed."""
+
+    def __init__(self, rows: ChainRows) -> None:
+        self._rows = rows
+        self.changes: dict[bytes, bytes | None] = {}
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self.changes[key] if key in self.changes else self._rows.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self.changes[key] = value
+
+    def __delitem__(self, key: bytes) -> None:
+        self.changes[key] = None
+
+    def _exists(self, key: bytes) -> bool:
+        return (self.changes[key] if key in self.changes else self._rows.get(key)) is not None
+
+
+class Evm:
+    """The tree of blocks above one genesis; it takes payloads in any order in which parents come first."""
+
+    def __init__(self, rows: ChainRows, law: ChainLaw) -> None:
+        self._rows, self._context = rows, ChainContext(law.chain_id)
+        self._contracts = frozenset(PLACES.values())
+        self.genesis = self._begin(law)
+        self._built: dict[bytes, tuple[Executed, _Layer]] = {}
+        """The last block of our own: what it changes is known already."""
+
+    def _begin(self, law: ChainLaw) -> Digest:
+        """The genesis block, kept if it is not yet."""
+        layer = _Layer(self._rows)
+        state = PragueVM.build_state(AtomicDB(layer), _before(), self._context)
+        system = {
+            Address(BEACON_ROOTS_ADDRESS): BEACON_ROOTS_CONTRACT_CODE,
+            Address(HISTORY_STORAGE_ADDRESS): HISTORY_STORAGE_CONTRACT_CODE,
+        }
+        for place, account in allocation(law, system).items():
+            state.set_balance(place, account.balance)  # type: ignore[arg-type]
+            state.set_nonce(place, account.nonce)  # type: ignore[arg-type]
+            state.set_code(place, account.code)  # type: ignore[arg-type]
+        state.persist()
+        header = PragueVM.create_genesis_header(
+            difficulty=0,
+            gas_limit=GAS_LIMIT,
+            timestamp=law.began_s,
+            base_fee_per_gas=BASE_FEE,
+            parent_beacon_block_root=ZEROS,
+            state_root=state.state_root,
+        )
+        layer[header.hash] = rlp.encode(header)
+        if self._rows.get(header.hash) is None:
+            self._rows.commit(layer.changes.items())
+        return Digest(header.hash)
+
+    # ------------------------------------------------------------------ blocks
+
+    def __contains__(self, name: Digest) -> bool:
+        return self._rows.get(name) is not None
+
+    def build(self, parent: Digest, attributes: Attributes, transactions: Sequence[bytes]) -> tuple[Digest, bytes]:
+        """A payload's name and bytes, with those of the transactions, in their order, that can be in it; others are left out.
+
+        Raises KeyError for a parent that is not known. `execute` still has to be told of it.
+        """
+        layer = _Layer(self._rows)
+        vm = self._vm(layer, parent, attributes)
+        block = vm.get_block().copy(withdrawals=_withdrawals(attributes))
+        vm._block = block  # as `import_block` does it: what follows looks at its header
+        vm.block_preprocessing(block)
+        header, taken, receipts = block.header.copy(gas_used=0), [], []
+        for data in transactions:
+            try:
+                one = vm.get_transaction_builder().decode(data)
+                self._check(one)
+                receipt, _ = vm.apply_transaction(header, one)
+            except (InvalidPayload, ValidationError, RLPException, PyEVMError, ValueError, TypeError):
+                continue
+            header = vm.increment_blob_gas_used(vm.add_receipt_to_header(header, receipt), one)
+            taken.append(one)
+            receipts.append(receipt)
+        vm.apply_all_withdrawals(block.withdrawals)
+        filled = vm.set_block_transactions_and_withdrawals(
+            block, header, taken, receipts, withdrawals=block.withdrawals
+        )
+        made = vm.mine_block(vm.block_postprocessing(filled)).block
+        name = Digest(made.header.hash)
+        self._built = {name: (_executed(made, receipts), layer)}
+        return name, rlp.encode(made)
+
+    def execute(self, parent: Digest, attributes: Attributes, payload: bytes) -> Executed:
+        """Make a payload a part of the tree; raises InvalidPayload, which changes nothing, and KeyError for an unknown parent.
+
+        Once it returns the block and the state after it are committed.
+        """
+        block = self._read(payload)
+        name = Digest(block.header.hash)
+        known = self._built.pop(name, None)
+        self._check_header(block, parent, attributes)
+        if known is None:
+            known = self._import(block, parent, attributes)
+        executed, layer = known
+        layer[name] = rlp.encode(block.header)
+        layer[_bodies(name)] = payload
+        self._rows.commit(layer.changes.items())
+        return executed
+
+    def payload(self, name: Digest) -> bytes | None:
+        """A payload that was executed."""
+        return self._rows.get(_bodies(name))
+
+    def _read(self, payload: bytes) -> Any:
+        try:
+            block = rlp.decode(payload, PragueBlock)
+            if rlp.encode(block) != payload:
+                raise InvalidPayload("a payload in another spelling than its own")
+        except (RLPException, ValidationError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise InvalidPayload(f"a payload that spells no block: {type(error).__name__}") from error
+        return block
+
+    def _check_header(self, block: Any, parent: Digest, attributes: Attributes) -> None:
+        """What the consensus says of a block, and the few numbers that are for ever the same."""
+        header = block.header
+        if header.parent_hash != parent:
+            raise InvalidPayload("a payload on top of another block")
+        wanted = {
+            "timestamp": attributes.timestamp,
+            "mix_hash": attributes.randao,
+            "coinbase": attributes.fee_recipient,
+            "parent_beacon_block_root": attributes.beacon_root,
+            "gas_limit": GAS_LIMIT,
+            "extra_data": b"",
+            "blob_gas_used": 0,
+        }
+        for field, value in wanted.items():
+            if getattr(header, field) != value:
+                raise InvalidPayload(f"a payload with another {field} than the consensus says")
+        if tuple(block.withdrawals) != _withdrawals(attributes):
+            raise InvalidPayload("a payload with other grants than the consensus says")
+        for one in block.transactions:
+            self._check(one)
+
+    def _check(self, one: Any) -> None:
+        """The rules that keep all code on the chain our own (DESIGN §7)."""
+        if (getattr(one, "type_id", 0) or 0) not in TYPES:
+            raise InvalidPayload("a transaction of a type that this chain has not")
+        if len(one.to) != 20:
+            raise InvalidPayload("a transaction that would create a contract")
+        if int.from_bytes(one.to, "big") <= PRECOMPILES:
+            raise InvalidPayload("a transaction to a contract of the EVM's own")
+
+    def _import(self, block: Any, parent: Digest, attributes: Attributes) -> tuple[Executed, _Layer]:
+        layer = _Layer(self._rows)
+        vm = self._vm(layer, parent, attributes)
+        try:
+            made = vm.import_block(block).block
+        except (ValidationError, PyEVMError) as error:
+            raise InvalidPayload(f"a payload that cannot be executed: {error}") from error
+        for field in ("state_root", "transaction_root", "receipt_root", "bloom", "gas_used", "base_fee_per_gas"):
+            if getattr(made.header, field) != getattr(block.header, field):
+                raise InvalidPayload(f"a payload whose {field} is another one once it is executed")
+        if made.header.hash != block.header.hash:
+            raise InvalidPayload("a payload whose header is another one once it is executed")
+        return _executed(made, made.get_receipts(vm.chaindb)), layer
+
+    def _vm(self, layer: _Layer, parent: Digest, attributes: Attributes) -> Any:
+        chaindb = ChainDB(AtomicDB(layer))
+        row = self._rows.get(parent)
+        if row is None:
+            raise KeyError(parent)
+        header = PragueVM.create_header_from_parent(
+            chaindb.get_block_header_by_hash(parent),  # type: ignore[arg-type]
+            timestamp=attributes.timestamp,
+            mix_hash=attributes.randao,
+            coinbase=attributes.fee_recipient,
+            parent_beacon_block_root=attributes.beacon_root,
+            gas_limit=GAS_LIMIT,
+        )
+        return PragueVM(header, chaindb, self._context, None)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------ what is so
+
+    def at(self, name: Digest) -> "View":
+        """The accounts after a block; raises KeyError for one that is not known."""
+        layer = _Layer(self._rows)
+        chaindb = ChainDB(AtomicDB(layer))
+        if self._rows.get(name) is None:
+            raise KeyError(name)
+        parent: Any = chaindb.get_block_header_by_hash(name)  # type: ignore[arg-type]
+        header = PragueVM.create_header_from_parent(parent, timestamp=parent.timestamp + 1, gas_limit=GAS_LIMIT)
+        return View(PragueVM(header, chaindb, self._context, None))  # type: ignore[arg-type]
+
+
+class View:
+    """Accounts after a block. What calls write goes with it."""
+
+    def __init__(self, vm: Any) -> None:
+        self._vm = vm
+
+    def balance(self, address: Address) -> int:
+        """Coins, in wei."""
+        found: int = self._vm.state.get_balance(address)
+        return found
+
+    def nonce(self, address: Address) -> int:
+        """How many transactions it sent."""
+        found: int = self._vm.state.get_nonce(address)
+        return found
+
+    def code(self, address: Address) -> bytes:
+        """Its code."""
+        found: bytes = self._vm.state.get_code(address)
+        return found
+
+    def call(self, sender: Address, to: Address, data: bytes, gas: int = CALL_GAS) -> Called:
+        """What a contract answers."""
+        made = self._vm.execute_bytecode(
+            origin=sender, gas_price=0, gas=gas, to=to, sender=sender, value=0, data=data, code=self.code(to)
+        )
+        return Called(not made.is_error, bytes(made.output), made.get_gas_used())
+
+
+def _before() -> Any:
+    return OldHeader(difficulty=0, block_number=-1, gas_limit=0)
+
+
+def _bodies(name: Digest) -> bytes:
+    return b"payload" + name
+
+
+def _withdrawals(attributes: Attributes) -> tuple[Any, ...]:
+    made: Any = Withdrawal  # whose address is another name for 20 bytes
+    return tuple(made(at, 0, one.to, one.gwei) for at, one in enumerate(attributes.grants))
+
+
+def _executed(block: Any, receipts: Iterable[Any]) -> Executed:
+    before, made = 0, []
+    for one in receipts:
+        logs = tuple(
+            EmittedLog(Address(log.address), tuple(topic.to_bytes(32, "big") for topic in log.topics), bytes(log.data))
+            for log in one.logs
+        )
+        made.append(TransactionReceipt(one.state_root == b"\1", one.gas_used - before, logs))
+        before = one.gas_used
+    return Executed(Digest(block.header.hash), block.header.block_number, block.header.gas_used, tuple(made))
+
+
+def _mend() -> None:
+    """EIP-3860: too much code for a creation ends the frame before anything else is looked at."""
+    for kind in (CreateEIP3860, Create2EIP3860):
+
+        def get_gas_cost(self: Any, data: Any, _usual: Any = kind.get_gas_cost) -> int:
+            if data.memory_length > MAX_INITCODE_SIZE:
+                raise OutOfGas("EIP-3860: more code than a creation may have")
+            cost: int = _usual(self, data)
+            return cost
+
+        kind.get_gas_cost = get_gas_cost  # type: ignore[method-assign]
+
+
+_mend()
