@@ -51,8 +51,8 @@ class Succession:
         Costs as much as reading the path's blocks, where there is something to keep.
         """
         root, head = path[0], path[-1]
-        if snapshot is not None and snapshot.block == root.id and path[1].checkpoint.point == snapshot:
-            self._unshown, self._wanted = [], path[1].id
+        if snapshot is not None and snapshot.block == root.id:  # what was wanted before is of an older one
+            self._unshown, self._wanted = [], path[1].id if path[1].checkpoint.point == snapshot else None
         last = self._known[-1].successors if self._known else self._trust.voters
         is_other = spell_voters(head.checkpoint.voters) != last
         if self._known is None or not (is_other or self._wanted):

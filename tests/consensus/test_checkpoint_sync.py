@@ -181,6 +181,20 @@ def test_a_block_that_is_lost_is_shown_no_more(stay: Stay) -> None:
     assert [*whole.follow(path, None, early.replica._read)] == []
 
 
+def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay) -> None:
+    """The one before was not shown to be final yet, and is not there any more."""
+    path = [*stay.me.replica.tree.ancestors(stay.me.replica.head().id)][::-1]
+    root = path[0]
+    first = path[1].checkpoint.point
+    assert first.block == root.id
+    made = Succession(stay.law, path[-1], stay.me.stored)
+    [*_] = made.follow(path, first, stay.me.replica._read)
+    made._wanted = path[1].id
+    empty = first._replace(hour=first.hour - 1)
+    assert [*made.follow(path, empty, stay.me.replica._read)] == []
+    assert made._wanted is None
+
+
 # ------------------------------------------------------------------ what is not
 
 
