@@ -56,7 +56,7 @@ from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
-from tests.vectors.snapped import snapshot_v2
+from tests.vectors.snapped import checkpoint_v1, snapshot_v2
 from tests.vectors.spoken import kept_v1, spoken_v1
 from tests.vectors.stored import FOLDER
 from tests.vectors.witnessed import witness_v1
@@ -298,6 +298,7 @@ def network_v1() -> dict[str, Any]:
 
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
+    "checkpoint_v1": checkpoint_v1,
     "consensus_v1": consensus_v1,
     "history_v2": history_v2,
     "hkdf": hkdf_blake2b,

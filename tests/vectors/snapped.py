@@ -1,8 +1,9 @@
-"""The entry of `snapshot_v2.json`: the rows from which a node of three founders begins again."""
+"""The entries of `snapshot_v2.json`, rows from which a node of three founders begins again, and `checkpoint_v1.json`, a file for others."""
 
 from dataclasses import replace
 from typing import Any
 
+from consensus.checkpoint_sync import sections, spell
 from consensus.params import DEVNET
 from consensus.snapshot import credits_row, rows_of
 from consensus.state import at_slot
@@ -37,4 +38,21 @@ def snapshot_v2() -> dict[str, Any]:
         "final": [replica.final.hour, replica.final.block.hex()],
         "snapshot": rows.snapshot.hex(),
         "credits": {name.hex(): credits_row(hour).hex() for name, hour in rows.hours.items()},
+    }
+
+
+def checkpoint_v1() -> dict[str, Any]:
+    """What that node gives a newcomer in the second ERA: one hand-over, a snapshot and its credits."""
+    town = Town(FOUNDERS, LAW, work=FULL)
+    town.run(16 * LAW.hour_slots + 2)
+    found, point = sections(town.law, town.up[0].stored), town.up[0].replica.finalised.snapshots.point
+    assert found is not None
+    assert point is not None
+    return {
+        "origin": "A checkpoint file of version 1 as first released, made by snapped.py from a town of three founders.",
+        "network": NETWORK.hex(),
+        "founders": [node.hex() for node in town.village.nodes],
+        "window_hours": LAW.window_hours,
+        "file": b"".join(spell(found)).hex(),
+        "point": [point.hour, point.block.hex()],
     }

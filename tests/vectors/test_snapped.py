@@ -7,9 +7,12 @@ from blake3 import blake3
 from cbor2 import loads
 
 from consensus.checkpoint import Constitution
+from consensus.checkpoint_sync import accept, spell, split
 from consensus.encoding import Malformed
 from consensus.ids import Network, NodeId
 from consensus.params import DEVNET
+from consensus.proof import read_proof
+from consensus.signing import verify_as_is
 from consensus.snapshot import credits_row, read, rows_of
 from tests.vectors.stored import vector
 
@@ -50,3 +53,16 @@ def test_a_row_is_a_version_a_hash_and_cbor() -> None:
     (hour, block, *_), *_ = checkpoints[-1]
     assert [hour, block.hex()] == STORED["final"]
     assert len(registries) <= 2
+
+
+def test_a_checkpoint_file_of_this_version_is_taken_for_ever() -> None:
+    made = vector("checkpoint_v1")
+    assert (made["network"], made["founders"], made["window_hours"]) == (
+        *(STORED["network"], STORED["founders"], STORED["window_hours"]),
+    )
+    data = bytes.fromhex(made["file"])
+    parts = split(data)
+    offered = accept(law(), parts, verify_as_is)
+    assert [offered.point.hour, offered.point.block.hex()] == made["point"]
+    assert len(read_proof(parts[0]).hand_overs) == 1
+    assert b"".join(spell(parts)) == data
