@@ -10,6 +10,7 @@ from typing import Final
 from tests.bench import (
     consensus,
     economy,
+    evm,
     lookup,
     netagree,
     netdht,
@@ -35,6 +36,7 @@ NET = {
 }
 OVERLAY: Final[Mapping[str, Callable[[Path, int], object]]] = {
     "consensus": consensus.main,
+    "evm": evm.main,
     "netsim": netsim.main,
     "economy": economy.main,
     "lookup": lookup.main,
