@@ -329,7 +329,12 @@ def candidates(at: Checkpoint, hour: int) -> list[Candidate]:
 
 def credits_digest(law: Constitution, made: HourCredits) -> Digest:
     """The name of an HOUR's credits."""
-    return digest("credits", law.network, spell(made))
+    return credits_name(law, spell(made))
+
+
+def credits_name(law: Constitution, spelled: bytes) -> Digest:
+    """The name of credits that are spelled already."""
+    return digest("credits", law.network, spelled)
 
 
 def checkpoint_digest(law: Constitution, at: Checkpoint) -> Digest:

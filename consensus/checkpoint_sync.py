@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from consensus.ancestry import Stored, key_of
-from consensus.checkpoint import Constitution, credits_digest
+from consensus.checkpoint import Constitution, credits_name
 from consensus.encoding import Malformed
 from consensus.finality import Point
 from consensus.proof import ChainVerdict, ProofWrong, Verify, check, genesis_trust, read_proof
 from consensus.records import pack
-from consensus.snapshot import LAST, credits_row, read, read_credits, rows_of
+from consensus.snapshot import LAST, PROOF, credits_named, read, rows_of, unhashed
 from consensus.state import State
-from consensus.succession import HAND_OVERS, PROOF
+from consensus.succession import HAND_OVERS
 from consensus.wishes import Keep
 
 MAGIC: Final = b"lucid-checkpoint\x01"
@@ -44,18 +44,18 @@ class Offered(NamedTuple):
         return self.state.checkpoint.point
 
 
-def sections(law: Constitution, stored: Stored) -> Iterator[bytes] | None:
+def sections(stored: Stored) -> list[bytes] | None:
     """The sections of what a node kept; None while its snapshot is not shown to be final, an HOUR in six, or is damaged."""
     proof, snapshot = stored(PROOF, LAST), stored("snapshot", LAST)
     if proof is None or snapshot is None:
         return None
     try:
-        state, _ = read(law, snapshot, lambda name: stored("credits", name))
+        rows = [stored("credits", name) or b"" for name in credits_named(snapshot)]
+        for row in rows:
+            unhashed(row)
     except Malformed:
         return None
-    names = dict.fromkeys(name for one in (*state.recent, state.at_final) for name in one.credit_digests)
-    rows = (stored("credits", name) for name in names)
-    return iter([proof, snapshot, *(row for row in rows if row is not None)])
+    return [proof, snapshot, *rows]
 
 
 def spell(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -94,7 +94,7 @@ def accept(law: Constitution, parts: Iterable[bytes], verify: Verify) -> Offered
     spelled, snapshot, *rest = parts
     proof = read_proof(spelled)
     verdict = check(proof, genesis_trust(law), verify)
-    rows = {credits_digest(law, read_credits(row)): row for row in rest}
+    rows = {credits_name(law, unhashed(row)): row for row in rest}
     state, point = read(law, snapshot, rows.get)
     header = proof.headers[0]
     if header.state != state.state or header.parent != state.id or header.slot <= state.slot:
@@ -102,7 +102,7 @@ def accept(law: Constitution, parts: Iterable[bytes], verify: Verify) -> Offered
     if all(one is not state.at_final for one in state.recent) or state.at_final.point != state.final:
         raise ProofWrong("the snapshot's last final checkpoint is older than what the header tells of")
     again = rows_of(state)
-    if again.snapshot != snapshot or {name: credits_row(hour) for name, hour in again.hours.items()} != rows:
+    if again.snapshot != snapshot or again.hours.keys() != rows.keys():  # a row's bytes follow from its name
         raise Malformed("a checkpoint file in another spelling than its state's own")
     kept = [Keep("credits", (name,), row) for name, row in rows.items()]
     kept += [Keep(HAND_OVERS, (key_of(at),), pack(one)) for at, one in enumerate(proof.hand_overs)]

@@ -31,7 +31,11 @@ VERSION: Final = 2
 SNAPSHOT_HOURS: Final = 6
 """A new one is made so often; the blocks since then are read again at a start."""
 LAST: Final = b"last"
+PROOF: Final = "proof"
+"""The table of what shows the last snapshot to be final."""
 _HASH_BYTES: Final = 32
+_NAMES: Final = 5
+"""The place of the credits' names in a checkpoint (`_of_checkpoint`)."""
 
 
 class Rows(NamedTuple):
@@ -80,7 +84,7 @@ def _well_formed() -> Iterator[None]:
 
 
 def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
-    body: Any = decode(_unhashed(snapshot))
+    body: Any = decode(unhashed(snapshot))
     name, registries, checkpoints, (recent, at_final), rest = body
     (height, rank), published, publishers, links, votes = rest
     kept = [_registry(one) for one in registries]
@@ -145,7 +149,7 @@ class Snapshots:
         ]
         gone = [Keep("credits", (name,), None) for name in sorted(self._credits - {*rows.hours})]
         self.point, self._credits = final, frozenset(rows.hours)
-        return [*new, Keep("snapshot", (LAST,), rows.snapshot), Keep("proof", (LAST,), None), *gone]
+        return [*new, Keep("snapshot", (LAST,), rows.snapshot), Keep(PROOF, (LAST,), None), *gone]
 
 
 # ---------------------------------------------------------------------- rows
@@ -156,7 +160,7 @@ def _hashed(data: bytes) -> bytes:
     return bytes((VERSION,)) + blake3(data).digest() + data
 
 
-def _unhashed(row: bytes) -> bytes:
+def unhashed(row: bytes) -> bytes:
     """What a row holds, which is as it was written; or Malformed."""
     if row[:1] != bytes((VERSION,)):
         raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION}")
@@ -174,15 +178,17 @@ def credits_row(hour: HourCredits) -> bytes:
     return _hashed(spell(hour))
 
 
-def read_credits(data: bytes) -> HourCredits:
-    """The credits of a row; or Malformed."""
-    return read_spelled(_unhashed(data))
-
-
 def _credits(data: bytes | None) -> HourCredits:
     if data is None:
         raise Malformed("a snapshot whose credits are not all there")
-    return read_credits(data)
+    return read_spelled(unhashed(data))
+
+
+def credits_named(snapshot: bytes) -> list[Digest]:
+    """The names of the credits that a snapshot needs, each once; raises Malformed for what is damaged. Costs none of them."""
+    with _well_formed():
+        body: Any = decode(unhashed(snapshot))
+        return [*dict.fromkeys(Digest(name) for one in body[2] for name in one[_NAMES])]
 
 
 def _tally(

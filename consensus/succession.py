@@ -21,12 +21,11 @@ from consensus.ids import Digest
 from consensus.proof import HandOver, genesis_trust, spell_voters
 from consensus.prover import hand_overs, prove
 from consensus.records import pack, unpack
-from consensus.snapshot import LAST
+from consensus.snapshot import LAST, PROOF
 from consensus.state import State
 from consensus.wishes import Keep
 
 HAND_OVERS: Final = "handovers"
-PROOF: Final = "proof"
 UNSHOWN_MAX: Final = 256
 """Final blocks on top of a snapshot that is not shown to be final yet; beyond that the next snapshot will be."""
 

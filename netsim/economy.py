@@ -12,7 +12,7 @@ Source: CONSENSUS §4 to §8.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import exp
@@ -178,14 +178,13 @@ class Economy:
     ) -> Work | None:
         """The median of what a node's witnesses state and it puts into its report."""
         stated: list[tuple[Work, bool]] = []
-        random = rng.random
         for witness in drawn:
             strategy = self.operators[witness.operator].strategy
             fellow = witness.operator == node.operator
             if strategy is HONEST:
-                if random() < shares[witness.rig] * (1 - UNSEEN):
-                    stated.append((_measure(random, truth), fellow))
-            elif shares[witness.rig] and (said := strategy.state(_measure(random, truth), fellow=fellow)) is not None:
+                if rng.random() < shares[witness.rig] * (1 - UNSEEN):
+                    stated.append((_measure(rng, truth), fellow))
+            elif shares[witness.rig] and (said := strategy.state(_measure(rng, truth), fellow=fellow)) is not None:
                 stated.append((Work(min(MB_MAX, said.storage), min(MB_MAX, said.relay), said.uptime), fellow))
         return median(self.operators[node.operator].strategy.assemble(stated, len(drawn)), len(drawn))
 
@@ -336,11 +335,11 @@ class Foresight:
         return run > 0, run
 
 
-def _measure(random: Callable[[], float], truth: Work) -> Work:
+def _measure(rng: Random, truth: Work) -> Work:
     """The truth as a witness measures it."""
-    size = 1 - ERROR + 2 * ERROR * random()
-    uptime = int(truth.uptime * (1 - ERROR + 2 * ERROR * random()))
-    return Work(int(truth.storage * size), int(truth.relay * size), min(PER_MILLE, uptime))
+    size = 1 - ERROR + 2 * ERROR * rng.random()
+    time = 1 - ERROR + 2 * ERROR * rng.random()
+    return Work(int(truth.storage * size), int(truth.relay * size), min(PER_MILLE, int(truth.uptime * time)))
 
 
 def _session(slot: int, turn: int, owner: bytes, size: int) -> ClosedSession:

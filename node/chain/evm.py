@@ -32,7 +32,7 @@ from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
 
 from consensus.ids import Address, Digest
-from node.chain.genesis import BASE_FEE, GAS_LIMIT, PLACES, ChainLaw, allocation
+from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, allocation
 
 TYPES: Final = frozenset({0, 1, 2})
 """Transactions: legacy, with access lists, with a base fee. None brings blobs, and none gives an account code."""
@@ -155,7 +155,6 @@ class Evm:
 
     def __init__(self, rows: ChainRows, law: ChainLaw) -> None:
         self._rows, self._context = rows, ChainContext(law.chain_id)
-        self._contracts = frozenset(PLACES.values())
         self.genesis = self._begin(law)
         self._built: dict[bytes, tuple[Executed, _Layer]] = {}
         """The last block of our own: what it changes is known already."""
@@ -228,10 +227,8 @@ class Evm:
         """
         block = self._read(payload)
         name = Digest(block.header.hash)
-        known = self._built.pop(name, None)
         self._check_header(block, parent, attributes)
-        if known is None:
-            known = self._import(block, parent, attributes)
+        known = self._built.pop(name) if name in self._built else self._import(block, parent, attributes)
         executed, layer = known
         layer[name] = rlp.encode(block.header)
         layer[_bodies(name)] = payload
@@ -297,31 +294,30 @@ class Evm:
         return _executed(made, made.get_receipts(vm.chaindb)), layer
 
     def _vm(self, layer: _Layer, parent: Digest, attributes: Attributes) -> Any:
-        chaindb = ChainDB(AtomicDB(layer))
-        row = self._rows.get(parent)
-        if row is None:
-            raise KeyError(parent)
-        header = PragueVM.create_header_from_parent(
-            chaindb.get_block_header_by_hash(parent),  # type: ignore[arg-type]
+        return self._on_top(
+            layer,
+            parent,
             timestamp=attributes.timestamp,
             mix_hash=attributes.randao,
             coinbase=attributes.fee_recipient,
             parent_beacon_block_root=attributes.beacon_root,
-            gas_limit=GAS_LIMIT,
         )
+
+    def _on_top(self, layer: _Layer, parent: Digest, **says: Any) -> Any:
+        """An EVM for the block after another, whose header says that; raises KeyError for one that is not known."""
+        if parent not in self:
+            raise KeyError(parent)
+        chaindb = ChainDB(AtomicDB(layer))
+        before: Any = chaindb.get_block_header_by_hash(parent)  # type: ignore[arg-type]
+        says = {"timestamp": before.timestamp + 1, "gas_limit": GAS_LIMIT, **says}  # py-evm would ask the clock
+        header = PragueVM.create_header_from_parent(before, **says)
         return PragueVM(header, chaindb, self._context, None)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------ what is so
 
     def at(self, name: Digest) -> "View":
         """The accounts after a block; raises KeyError for one that is not known."""
-        layer = _Layer(self._rows)
-        chaindb = ChainDB(AtomicDB(layer))
-        if self._rows.get(name) is None:
-            raise KeyError(name)
-        parent: Any = chaindb.get_block_header_by_hash(name)  # type: ignore[arg-type]
-        header = PragueVM.create_header_from_parent(parent, timestamp=parent.timestamp + 1, gas_limit=GAS_LIMIT)
-        return View(PragueVM(header, chaindb, self._context, None))  # type: ignore[arg-type]
+        return View(self._on_top(_Layer(self._rows), name))
 
 
 class View:

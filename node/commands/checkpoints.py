@@ -31,8 +31,7 @@ def save(args: argparse.Namespace, home: Home, console: Console) -> int:
     terms = _terms(home)
     law = law_of(terms)
     with reading(home) as reader:
-        found = sections(law, lambda table, key: reader.get(table, (key,)))
-        parts = None if found is None else [*found]
+        parts = sections(lambda table, key: reader.get(table, (key,)))
     if parts is None:
         raise Unavailable(
             "this node has no checkpoint that it can show to be final yet: it has one after some HOURs, and again an HOUR "

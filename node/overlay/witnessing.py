@@ -156,7 +156,7 @@ class Witnessing:
     def start(self, now: Millis) -> list[Out]:
         """Look at the next HOUR, and report the last one if that is still to be done; called once, before anything else."""
         hour = self._hour = self._hour_at(now)
-        soon = Millis(now + self._at(1, REPORTED_PER_MILLE).at - self._at(1, 0).at)  # the chain is there again by then
+        soon = Millis(now + self._part(REPORTED_PER_MILLE))  # the chain is there again by then
         report = [SetTimer(("witness", "report"), soon)] if self.claims.stated(hour - 1) else []
         return [self._at(hour + 1, BEGUN_PER_MILLE, "hour"), *report, *self.claims.forget(hour)]
 
@@ -165,9 +165,12 @@ class Witnessing:
 
     def _at(self, hour: int, per_mille: int, *name: str | int | bytes) -> SetTimer:
         """A timer at a part of an HOUR."""
-        size = self._replica.params.hour_slots * self._replica.params.slot_ms
         start = self._replica.start_of(hour * self._replica.params.hour_slots)
-        return SetTimer(("witness", *name), Millis(start + size * per_mille // PER_MILLE))
+        return SetTimer(("witness", *name), Millis(start + self._part(per_mille)))
+
+    def _part(self, per_mille: int) -> int:
+        """So many thousandths of an HOUR, in ms."""
+        return self._replica.params.hour_slots * self._replica.params.slot_ms * per_mille // PER_MILLE
 
     def on_timer(self, now: Millis, key: TimerKey) -> list[Out]:
         """One of our timers."""
@@ -390,10 +393,10 @@ class Witnessing:
 
     def _take(self, peer: NodeId, at: Checkpoint, place: int, statement: bytes, exchange: int) -> list[Out]:
         """A statement about us: kept if a report with it is one that everybody takes."""
-        network, is_fixed = self._replica.law.network, self.claims.of(at.hour + 1) is not None
-        if not is_fixed or int.from_bytes(statement[6:8], "big") > PER_MILLE:
+        if self.claims.of(at.hour + 1) is None or int.from_bytes(statement[6:8], "big") > PER_MILLE:
             return [Noted(Rejected(peer, "a statement of more than there is, or of what was never asked"))]
-        message = statement_signable(network, self.me, at.hour, self.claims.root(at.hour + 1), statement[:8])
+        network, root = self._replica.law.network, self.claims.root(at.hour + 1)
+        message = statement_signable(network, self.me, at.hour, root, statement[:8])
         if not self._replica.rules.verify(at.registry.members[peer].era_key, statement[8:], message):
             return [Noted(Rejected(peer, "a statement that its witness has not signed"))]
         return [

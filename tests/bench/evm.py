@@ -11,8 +11,8 @@ from consensus.ids import Address, Digest, session_id
 from node.chain.evm import Evm, MemoryRows
 from node.chain.genesis import PLACES
 from tests.bench.measure import spread, table
-from tests.contracts.world import ACCOUNTS, encoded
-from tests.node.chain.test_evm import LAW, attributes, signed
+from tests.contracts.world import ACCOUNTS, LAW, encoded
+from tests.node.chain.test_evm import attributes, signed
 
 COUNT: Final = 300
 WANTED: Final = 300

@@ -39,7 +39,7 @@ class Stay:
         self.offers: dict[int, list[bytes]] = {}
         for hour in range(1, HOURS):
             self.town.run(hour * ERAS.hour_slots)
-            if (found := sections(self.law, self.me.stored)) is not None:
+            if (found := sections(self.me.stored)) is not None:
                 self.offers[hour] = [*found]
         self.last = self.offers[max(self.offers)]
 
@@ -92,7 +92,7 @@ def test_a_newcomer_that_began_there_votes_and_offers_with_the_others() -> None:
     """The Server starts again with nothing but its keys and a file: a quorum of three needs it."""
     town = Town(3, ERAS, work=FULL)
     town.run(10 * ERAS.hour_slots + 2)
-    found = sections(town.law, town.up[1].stored)
+    found = sections(town.up[1].stored)
     assert found is not None
     rows = rows_of(accept(town.law, found, verify))
     town.stop(0)
@@ -101,9 +101,9 @@ def test_a_newcomer_that_began_there_votes_and_offers_with_the_others() -> None:
     town.run(19 * ERAS.hour_slots + 2)
     assert len(town.heads()) == 1
     assert min(town.finals()) >= 16
-    offers = [sections(town.law, town.up[number].stored) for number in (0, 1)]
-    assert [None if one is None else [*one] for one in offers] == [[*(sections(town.law, town.up[0].stored) or ())]] * 2
-    assert accept(town.law, sections(town.law, town.up[0].stored) or (), verify).point.hour >= 12
+    offers = [sections(town.up[number].stored) for number in (0, 1)]
+    assert [None if one is None else [*one] for one in offers] == [[*(sections(town.up[0].stored) or ())]] * 2
+    assert accept(town.law, sections(town.up[0].stored) or (), verify).point.hour >= 12
 
 
 def test_it_can_be_offered_in_most_hours_and_begins_within_the_last_ones(stay: Stay) -> None:
@@ -137,8 +137,8 @@ def test_without_its_hand_overs_nothing_is_offered_and_all_else_goes_on() -> Non
     town.start(1, damaged)
     town.run(23 * ERAS.hour_slots)
     assert len(town.heads()) == 1
-    assert sections(town.law, town.up[1].stored) is None
-    assert sections(town.law, town.up[0].stored) is not None
+    assert sections(town.up[1].stored) is None
+    assert sections(town.up[0].stored) is not None
 
 
 @pytest.mark.parametrize("table", ["snapshot", "credits", "handovers", "proof"])
@@ -159,7 +159,7 @@ def test_of_what_is_damaged_nothing_is_offered(stay: Stay, table: str) -> None:
                 assert [
                     *Succession(stay.law, state, stored).follow(path, state.checkpoint.point, stay.me.replica._read)
                 ] == []
-            elif (found := sections(stay.law, stored)) is not None:
+            elif (found := sections(stored)) is not None:
                 with pytest.raises((Malformed, ProofWrong)):
                     accept(stay.law, found, verify)
 

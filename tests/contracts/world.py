@@ -1,22 +1,20 @@
 """A chain of the contracts of the genesis in py-evm at Prague: accounts that send calls, and blocks that pass, in memory."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from eth.chains.base import MiningChain
 from eth.db.atomic import AtomicDB
 from eth.vm.forks.prague import PragueVM
+from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth_abi.abi import decode, encode
 from eth_keys.datatypes import PrivateKey
 
-from consensus.ids import keccak256
-from node.chain.genesis import PLACES
-from tests.contracts.compiler import BUILT
+from consensus.ids import Address, keccak256
+from node.chain.genesis import GAS_LIMIT, PLACES, ChainLaw, allocation, artefact
 
 SLOT_S: Final = 120
-GAS_LIMIT: Final = 15_000_000
 CALL_GAS: Final = 10_000_000
 """What a call may take; py-evm's own default moves a block's limit a little."""
 BEGAN: Final = 1_800_000_000
@@ -45,11 +43,10 @@ class Done(NamedTuple):
     events: tuple[Told, ...]
 
 
-@cache
-def artefact(contract: str) -> Mapping[str, Any]:
-    """What is committed of a contract."""
-    read: Mapping[str, Any] = json.loads((BUILT / f"{contract}.json").read_text())
-    return read
+def abi_of(contract: str) -> Sequence[Mapping[str, Any]]:
+    """The ABI that is committed of a contract; nothing of one that is not built yet."""
+    found = artefact(contract)
+    return () if found is None else found["abi"]
 
 
 def _types(of: list[Mapping[str, Any]]) -> list[str]:
@@ -74,17 +71,30 @@ class Account:
 ACCOUNTS: Final = [Account(number) for number in range(8)]
 
 
+LAW: Final = ChainLaw(1_280, BEGAN, tuple(Address(one.address) for one in ACCOUNTS))
+
+
+def signed(who: Account, nonce: int, to: bytes, data: bytes = b"", gas: int = CALL_GAS) -> Any:
+    """A transaction of an account's, as py-evm takes it."""
+    unsigned = PragueTransactionBuilder.new_unsigned_dynamic_fee_transaction(
+        chain_id=LAW.chain_id,
+        nonce=nonce,
+        max_priority_fee_per_gas=0,
+        max_fee_per_gas=1_000,
+        gas=gas,
+        to=to,  # type: ignore[arg-type]
+        value=0,
+        data=data,
+        access_list=(),
+    )
+    return unsigned.as_signed_transaction(who.key)
+
+
 @cache
 def _genesis() -> Any:  # py-evm's own types say less than it takes
-    kind: Any = MiningChain.configure("Lucid", vm_configuration=((0, PragueVM),), chain_id=1_280)
-    funded = {one.address: {"balance": 10**24, "nonce": 0, "code": b"", "storage": {}} for one in ACCOUNTS}
-    built = {
-        PLACES[name]: {"balance": 0, "nonce": 1, "code": bytes.fromhex(artefact(name)["code"]), "storage": {}}
-        for name in PLACES
-        if (BUILT / f"{name}.json").exists()
-    }
+    kind: Any = MiningChain.configure("Lucid", vm_configuration=((0, PragueVM),), chain_id=LAW.chain_id)
+    accounts: Any = {place: one._asdict() | {"storage": {}} for place, one in allocation(LAW, {}).items()}
     params = {"difficulty": 0, "gas_limit": GAS_LIMIT, "timestamp": BEGAN, "base_fee_per_gas": 7}
-    accounts: Any = {**funded, **built}
     return kind.from_genesis(AtomicDB(), params, accounts)
 
 
@@ -124,21 +134,10 @@ class World:
     def send(self, who: Account, contract: str, function: str, *said: Any) -> Done:
         """A transaction of an account, in the present block; raises Reverted, which changes nothing but its nonce and its coins."""
         found, data = _call(contract, function, said)
-        state = self._vm.state
-        builder = self._vm.get_transaction_builder()
-        unsigned = builder.new_unsigned_dynamic_fee_transaction(
-            chain_id=1_280,
-            nonce=state.get_nonce(who.address),
-            max_priority_fee_per_gas=0,
-            max_fee_per_gas=1_000,
-            gas=CALL_GAS,
-            to=PLACES[contract],
-            value=0,
-            data=data,
-            access_list=(),
-        )
+        nonce = self._vm.state.get_nonce(who.address)
+        transaction = signed(who, nonce, PLACES[contract], data)
         header = self._vm.get_header().copy(gas_used=0)
-        receipt, computation = self._vm.apply_transaction(header, unsigned.as_signed_transaction(who.key))
+        receipt, computation = self._vm.apply_transaction(header, transaction)
         if computation.is_error:
             raise _reverted(contract, computation.output)
         return Done(receipt.gas_used, _returned(found, computation.output), _told(receipt.logs))
@@ -175,7 +174,7 @@ def encoded(contract: str, function: str, *said: Any) -> bytes:
 
 def _call(contract: str, function: str, said: tuple[Any, ...]) -> tuple[Mapping[str, Any], bytes]:
     found: Mapping[str, Any] = next(
-        one for one in artefact(contract)["abi"] if one["type"] == "function" and one["name"] == function
+        one for one in abi_of(contract) if one["type"] == "function" and one["name"] == function
     )
     return found, _signature(found)[:4] + encode(_types(found["inputs"]), said)
 
@@ -188,10 +187,9 @@ def _returned(function: Mapping[str, Any], output: bytes) -> tuple[Any, ...]:
 def _reverted(contract: str, output: bytes) -> Reverted:
     """Its own error, or one of whatever it called, or a panic of Solidity's."""
     for name in (contract, *PLACES):
-        if (BUILT / f"{name}.json").exists():
-            for one in artefact(name)["abi"]:
-                if one["type"] == "error" and _signature(one)[:4] == output[:4]:
-                    return Reverted(one["name"], decode(_types(one["inputs"]), output[4:]))
+        for one in abi_of(name):
+            if one["type"] == "error" and _signature(one)[:4] == output[:4]:
+                return Reverted(one["name"], decode(_types(one["inputs"]), output[4:]))
     return Reverted("unknown", (output,))
 
 
@@ -203,7 +201,7 @@ def _told_of(logs: Any) -> tuple[Told, ...]:
     made = []
     names = {place: name for name, place in PLACES.items()}
     for address, topics, data in logs:
-        abi = artefact(names[address])["abi"]
+        abi = abi_of(names[address])
         one = next(one for one in abi if one["type"] == "event" and _signature(one) == topics[0].to_bytes(32, "big"))
         indexed = [part for part in one["inputs"] if part["indexed"]]
         plain = [part for part in one["inputs"] if not part["indexed"]]

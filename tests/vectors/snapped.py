@@ -45,7 +45,7 @@ def checkpoint_v1() -> dict[str, Any]:
     """What that node gives a newcomer in the second ERA: one hand-over, a snapshot and its credits."""
     town = Town(FOUNDERS, LAW, work=FULL)
     town.run(16 * LAW.hour_slots + 2)
-    found, point = sections(town.law, town.up[0].stored), town.up[0].replica.finalised.snapshots.point
+    found, point = sections(town.up[0].stored), town.up[0].replica.finalised.snapshots.point
     assert found is not None
     assert point is not None
     return {

@@ -7,20 +7,17 @@ from typing import Any
 import pytest
 import rlp
 from eth.vm.forks.prague.blocks import PragueBlock
-from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.ids import Address, Digest
 from node.chain.evm import Attributes, Evm, Grant, InvalidPayload, MemoryRows
-from node.chain.genesis import CONTRACTS, GAS_LIMIT, PLACES, ChainLaw, artefact
-from tests.contracts.world import ACCOUNTS, Account, encoded
+from node.chain.genesis import CONTRACTS, GAS_LIMIT, PLACES, artefact
+from tests.contracts import world
+from tests.contracts.world import ACCOUNTS, BEGAN, LAW, SLOT_S, Account, encoded
 
 pytestmark = pytest.mark.component
 
-BEGAN = 1_800_000_000
-SLOT_S = 120
-LAW = ChainLaw(1_280, BEGAN, tuple(Address(one.address) for one in ACCOUNTS))
 OWNER, OTHER, *_ = ACCOUNTS
 LEADER = Address(b"\x99" * 20)
 NEWCOMER = Address(b"\x55" * 20)
@@ -33,19 +30,8 @@ def attributes(slot: int, *grants: Grant) -> Attributes:
     )
 
 
-def signed(who: Account, nonce: int, to: bytes, data: bytes = b"", value: int = 0, gas: int = 300_000) -> bytes:
-    unsigned = PragueTransactionBuilder.new_unsigned_dynamic_fee_transaction(
-        chain_id=LAW.chain_id,
-        nonce=nonce,
-        max_priority_fee_per_gas=0,
-        max_fee_per_gas=1_000,
-        gas=gas,
-        to=to,  # type: ignore[arg-type]
-        value=value,
-        data=data,
-        access_list=(),
-    )
-    return bytes(unsigned.as_signed_transaction(who.key).encode())
+def signed(who: Account, nonce: int, to: bytes, data: bytes = b"", gas: int = 300_000) -> bytes:
+    return bytes(world.signed(who, nonce, to, data, gas).encode())
 
 
 def opening(who: Account, nonce: int, number: int = 0) -> bytes:
