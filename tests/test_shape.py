@@ -40,7 +40,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "matplotlib": ("netsim/figures.py",),
     "segno": ("node/qr.py",),
     "pycrdt": ("node/store/index.py",),
-    **dict.fromkeys(("eth", "eth_utils", "rlp"), ("node/chain/",)),
+    **dict.fromkeys(("eth", "eth_keys", "eth_utils", "rlp"), ("node/chain/",)),
 }
 ENVIRONMENT: Final = (
     "node/config.py",

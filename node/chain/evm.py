@@ -25,9 +25,11 @@ from eth.vm.forks.cancun.constants import BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CON
 from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.prague.blocks import PragueBlock
 from eth.vm.forks.prague.constants import HISTORY_STORAGE_ADDRESS, HISTORY_STORAGE_CONTRACT_CODE
+from eth.vm.forks.prague.state import PragueTransactionExecutor
 from eth.vm.forks.shanghai.constants import MAX_INITCODE_SIZE
 from eth.vm.forks.shanghai.logic import Create2EIP3860, CreateEIP3860
 from eth.vm.forks.shanghai.withdrawals import Withdrawal
+from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
 
@@ -205,6 +207,7 @@ class Evm:
             try:
                 one = vm.get_transaction_builder().decode(data)
                 self._check(one)
+                self._check_possible(one)
                 receipt, _ = vm.apply_transaction(header, one)
             except (InvalidPayload, ValidationError, RLPException, PyEVMError, ValueError, TypeError):
                 continue
@@ -269,6 +272,7 @@ class Evm:
             raise InvalidPayload("a payload with other grants than the consensus says")
         for one in block.transactions:
             self._check(one)
+            self._check_possible(one)
 
     def _check(self, one: Any) -> None:
         """The rules that keep all code on the chain our own (DESIGN §7)."""
@@ -278,6 +282,19 @@ class Evm:
             raise InvalidPayload("a transaction that would create a contract")
         if int.from_bytes(one.to, "big") <= PRECOMPILES:
             raise InvalidPayload("a transaction to a contract of the EVM's own")
+
+    def _check_possible(self, one: Any) -> None:
+        """What Ethereum asks of a transaction, and py-evm only once the nonce and the fee are gone, or not at all (found by EELS)."""
+        if one.chain_id not in {None, self._context.chain_id}:
+            raise InvalidPayload("a transaction of another chain")  # EIP-155; None is one of before it
+        if one.gas < max(one.intrinsic_gas, PragueTransactionExecutor.calc_data_floor_gas(one, 0, 0)):
+            raise InvalidPayload("a transaction with less gas than its data and lists cost")  # EIP-7623 among others
+        if one.max_priority_fee_per_gas > one.max_fee_per_gas:
+            raise InvalidPayload("a transaction that gives its leader more than it pays")  # EIP-1559
+        try:
+            _ = one.sender
+        except BadSignature as error:
+            raise InvalidPayload("a transaction that nobody signed") from error
 
     def _import(self, block: Any, parent: Digest, attributes: Attributes) -> tuple[Executed, _Layer]:
         layer = _Layer(self._rows)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import rlp
 from eth.vm.forks.prague.blocks import PragueBlock
+from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from tests.contracts.world import ACCOUNTS, BEGAN, LAW, SLOT_S, Account, encoded
 
 pytestmark = pytest.mark.component
 
+BUILDER: Any = PragueTransactionBuilder  # whose types say less than it takes
 OWNER, OTHER, *_ = ACCOUNTS
 LEADER = Address(b"\x99" * 20)
 NEWCOMER = Address(b"\x55" * 20)
@@ -148,6 +150,49 @@ def test_what_cannot_be_in_a_block_is_left_out_of_it(evm: Evm) -> None:
     taken = rlp.decode(payload, PragueBlock).transactions
     assert [one.encode() for one in taken] == [offered[0], offered[-1]]
     assert len(evm.execute(evm.genesis, attributes(1), payload).receipts) == 2
+
+
+def _priced(nonce: int, **said: Any) -> bytes:
+    """A transaction of OWNER's with something else in it than usual."""
+    fields: dict[str, Any] = {
+        "max_fee_per_gas": 1_000,
+        "max_priority_fee_per_gas": 0,
+        "gas": 300_000,
+        "data": b"",
+        "access_list": (),
+    }
+    fields |= {"chain_id": LAW.chain_id, "nonce": nonce, "to": PLACES["LucidAnchors"], "value": 0} | said
+    unsigned = BUILDER.new_unsigned_dynamic_fee_transaction(**fields)
+    return bytes(unsigned.as_signed_transaction(OWNER.key).encode())
+
+
+def _of_another_chain() -> bytes:
+    fields = {"nonce": 1, "gas_price": 7, "gas": 300_000, "to": PLACES["LucidAnchors"], "value": 0, "data": b""}
+    unsigned = BUILDER.create_unsigned_transaction(**fields)
+    return bytes(unsigned.as_signed_transaction(OWNER.key, chain_id=LAW.chain_id + 1).encode())
+
+
+IMPOSSIBLE = {
+    "less gas than its lists cost": _priced(1, gas=22_000, access_list=((PLACES["LucidToken"], (0, 1)),)),
+    "less gas than its data costs": _priced(1, gas=21_000 + 16 * 100, data=b"x" * 100),
+    "more for the leader than is paid": _priced(1, max_priority_fee_per_gas=1_001),
+    "another chain": _of_another_chain(),
+    "nobody's": b"\2" + rlp.encode([*rlp.decode(_priced(1)[1:])[:-2], b"\xff" * 31 + b"\xee", b"\1"]),
+}
+"""Transactions that Ethereum has in no block, and py-evm alone would stumble over or take (found by fuzzing against EELS)."""
+
+
+@pytest.mark.parametrize("transaction", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_ethereum_cannot_have_is_left_out_without_a_trace_and_refused(evm: Evm, transaction: bytes) -> None:
+    usual, later = opening(OWNER, 0), opening(OWNER, 1, 1)
+    _, payload = evm.build(evm.genesis, attributes(1), [usual, transaction, later])
+    block = rlp.decode(payload, PragueBlock)
+    assert [one.encode() for one in block.transactions] == [usual, later]
+    node = Evm(MemoryRows(), LAW)
+    assert [one.ok for one in node.execute(node.genesis, attributes(1), payload).receipts] == [True, True]
+    other = block.copy(transactions=(block.transactions[0], BUILDER().decode(transaction)))
+    with pytest.raises(InvalidPayload, match="a transaction"):
+        evm.execute(evm.genesis, attributes(1), rlp.encode(other))
 
 
 def test_a_call_that_fails_is_in_the_block_and_says_so(evm: Evm) -> None:
