@@ -11,7 +11,7 @@ block. One fault of its EVM is mended here (EIP-3860's limit came after other ch
 Source: DESIGN §7; the Engine API's payload attributes; findings on py-evm 0.12.1b1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import rlp
@@ -34,7 +34,7 @@ from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
 
 from consensus.ids import Address, Digest
-from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, allocation
+from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, GenesisAccount, allocation
 
 TYPES: Final = frozenset({0, 1, 2})
 """Transactions: legacy, with access lists, with a base fee. None brings blobs, and none gives an account code."""
@@ -165,11 +165,7 @@ class Evm:
         """The genesis block, kept if it is not yet."""
         layer = _Layer(self._rows)
         state = PragueVM.build_state(AtomicDB(layer), _before(), self._context)
-        system = {
-            Address(BEACON_ROOTS_ADDRESS): BEACON_ROOTS_CONTRACT_CODE,
-            Address(HISTORY_STORAGE_ADDRESS): HISTORY_STORAGE_CONTRACT_CODE,
-        }
-        for place, account in allocation(law, system).items():
+        for place, account in self._accounts(law).items():
             state.set_balance(place, account.balance)  # type: ignore[arg-type]
             state.set_nonce(place, account.nonce)  # type: ignore[arg-type]
             state.set_code(place, account.code)  # type: ignore[arg-type]
@@ -186,6 +182,14 @@ class Evm:
         if self._rows.get(header.hash) is None:
             self._rows.commit(layer.changes.items())
         return Digest(header.hash)
+
+    def _accounts(self, law: ChainLaw) -> Mapping[Address, GenesisAccount]:
+        """Every account of the genesis, the contracts that Prague itself calls among them."""
+        system = {
+            Address(BEACON_ROOTS_ADDRESS): BEACON_ROOTS_CONTRACT_CODE,
+            Address(HISTORY_STORAGE_ADDRESS): HISTORY_STORAGE_CONTRACT_CODE,
+        }
+        return allocation(law, system)
 
     # ------------------------------------------------------------------ blocks
 
