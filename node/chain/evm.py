@@ -7,7 +7,8 @@ A payload is an Ethereum block in RLP, its name the hash of its header. Every he
 that to switch the head is to read at another name. What decides is the block with its parent: neither clock nor peers.
 
 py-evm's own chain is left out: it would choose forks by itself, and its miner leaves out what Prague does before and after a
-block. One fault of its EVM is mended here (EIP-3860's limit came after other checks: a transaction that others refuse).
+block. Faults of its EVM that fuzzing against EELS found are mended here: EIP-3860's limit came after other checks, a receipt of
+EIP-7623 said less gas than was paid, and some of what Ethereum refuses was taken (`_check_possible`).
 Source: DESIGN §7; the Engine API's payload attributes; findings on py-evm 0.12.1b1.
 """
 
@@ -152,6 +153,18 @@ class _Layer(BaseDB):
         return (self.changes[key] if key in self.changes else self._rows.get(key)) is not None
 
 
+class _Vm(PragueVM):
+    """Prague, with the gas of a receipt as EIP-7623 has it."""
+
+    @classmethod
+    def finalize_gas_used(cls, transaction: Any, computation: Any) -> int:
+        """The gas that is paid: what is refunded is a share of what was used, before that is raised to what the data cost at least."""
+        used = transaction.gas - computation.get_gas_remaining()
+        refund = cls.calculate_net_gas_refund(used, computation.get_gas_refund())
+        paid: int = used - refund + computation.data_floor_gas
+        return paid
+
+
 class Evm:
     """The tree of blocks above one genesis; it takes payloads in any order in which parents come first."""
 
@@ -164,13 +177,13 @@ class Evm:
     def _begin(self, law: ChainLaw) -> Digest:
         """The genesis block, kept if it is not yet."""
         layer = _Layer(self._rows)
-        state = PragueVM.build_state(AtomicDB(layer), _before(), self._context)
+        state = _Vm.build_state(AtomicDB(layer), _before(), self._context)
         for place, account in self._accounts(law).items():
             state.set_balance(place, account.balance)  # type: ignore[arg-type]
             state.set_nonce(place, account.nonce)  # type: ignore[arg-type]
             state.set_code(place, account.code)  # type: ignore[arg-type]
         state.persist()
-        header = PragueVM.create_genesis_header(
+        header = _Vm.create_genesis_header(
             difficulty=0,
             gas_limit=GAS_LIMIT,
             timestamp=law.began_s,
@@ -331,8 +344,8 @@ class Evm:
         chaindb = ChainDB(AtomicDB(layer))
         before: Any = chaindb.get_block_header_by_hash(parent)  # type: ignore[arg-type]
         says = {"timestamp": before.timestamp + 1, "gas_limit": GAS_LIMIT, **says}  # py-evm would ask the clock
-        header = PragueVM.create_header_from_parent(before, **says)
-        return PragueVM(header, chaindb, self._context, None)  # type: ignore[arg-type]
+        header = _Vm.create_header_from_parent(before, **says)
+        return _Vm(header, chaindb, self._context, None)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------ what is so
 
