@@ -5,8 +5,12 @@ import tomllib
 
 from tests.wheels import ROOT, digest, pins, recorded
 
-RUN, DEV = (ROOT / "requirements.lock").read_text(), (ROOT / "requirements-dev.lock").read_text()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUN, DEV, ORACLE = (
+    (ROOT / name).read_text()
+    for name in ("requirements.lock", "requirements-dev.lock", "tests/oracle/requirements.lock")
+)
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -14,7 +18,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def test_a_lock_lists_pins_with_hashes_and_no_index() -> None:
-    for lock in (RUN, DEV):
+    for lock in (RUN, DEV, ORACLE):
         assert "://" not in lock
         assert not re.search(r"^\s*-(?!-hash=sha256:)", lock, flags=re.MULTILINE)
         entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
@@ -30,6 +34,7 @@ def test_what_the_project_asks_for_is_locked() -> None:
     extras = PROJECT["optional-dependencies"]
     assert names(PROJECT["dependencies"]) | names(extras["build"]) <= pins(RUN).keys()
     assert names(extras["dev"]) <= pins(DEV).keys()
+    assert names(PYPROJECT["dependency-groups"]["oracle"]) <= pins(ORACLE).keys()
 
 
 def test_the_record_of_wheels_is_about_the_present_pins() -> None:

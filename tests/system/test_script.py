@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+ORACLE = "tests/oracle/requirements.lock"
+LOCKED = ("lucid", "pyproject.toml", "requirements.lock", "requirements-dev.lock", ORACLE)
 pytestmark = pytest.mark.component
 
 PYTHON = """#!/bin/sh
@@ -79,7 +81,8 @@ class Machine:
 def machine(tmp_path: Path) -> Machine:
     project = tmp_path / "a folder, so named" / "the project"
     project.mkdir(parents=True)
-    for name in ("lucid", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+    (project / "tests" / "oracle").mkdir(parents=True)
+    for name in LOCKED:
         shutil.copy(ROOT / name, project / name)
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -184,7 +187,7 @@ def test_the_packages_of_node_js_are_installed_once_for_the_tests_that_start_pro
     assert away.returncode == 3
     assert "the npm index is away" in away.stderr
     assert "npm could not install" in away.stderr.splitlines()[-1]
-    for expected in ([*npm, test], [test]):
+    for expected in ([*npm, "venv", "pip requirements.lock", test], [test]):
         assert machine.lucid("test", "component").returncode == 0
         assert machine.called() == expected
     for folder, there, program in zip(folders, installed, ("peer.mjs", "compile.mjs"), strict=True):
@@ -193,6 +196,25 @@ def test_the_packages_of_node_js_are_installed_once_for_the_tests_that_start_pro
         lock.write("\n")
     machine.lucid("test", "component")
     assert machine.called() == [npm[0], test]
+
+
+def test_the_oracle_has_an_environment_of_its_own_made_when_it_is_asked(machine: Machine) -> None:
+    oracle = machine.project / ".venv" / "oracle"
+    audit = f"{machine.project}||-P -m tests.oracle 3"
+    away = machine.lucid("audit", "oracle", "3", PIP_BREAKS="yes")
+    assert away.returncode == 3
+    assert not oracle.exists()
+    machine.lucid("lint")
+    assert not oracle.exists()
+    for expected in (["venv", "pip requirements.lock", audit], [audit]):
+        assert machine.lucid("audit", "oracle", "3").returncode == 0
+        assert machine.called() == expected
+    with (machine.project / ORACLE).open("a") as lock:
+        lock.write("# changed\n")
+    assert "could not install" in machine.lucid("audit", "oracle", PIP_BREAKS="yes").stderr.splitlines()[-1]
+    assert not (oracle / "stamp").exists()
+    machine.lucid("audit", "oracle", "3")
+    assert machine.called() == ["venv", "pip requirements.lock", audit]
 
 
 def test_a_half_made_or_moved_environment_is_made_anew(machine: Machine) -> None:
