@@ -19,6 +19,7 @@ from consensus.encoding import Malformed
 from consensus.finality import DoubleVote, SignedVote
 from consensus.ids import Digest, Network
 from consensus.params import SERVER_RANK
+from consensus.payload import is_busy
 from consensus.records import Between, Most, Size, pack, unpack
 from consensus.report import SignedReport, check_shape
 from consensus.signing import KeyPair, digest, domain
@@ -91,7 +92,7 @@ class BlockBody:
     def is_busy(self) -> bool:
         """Whether there was something to publish, so that whoever was passed over should have."""
         evidence = self.double_votes or self.double_proposals
-        return any((self.votes, self.reports, evidence, self.registrations, self.pools, self.payload))
+        return any((self.votes, self.reports, evidence, self.registrations, self.pools, is_busy(self.payload)))
 
 
 @dataclass(frozen=True, slots=True)

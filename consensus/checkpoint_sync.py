@@ -1,6 +1,7 @@
 """Checkpoint sync: a newcomer begins at a snapshot from a stranger, which is shown to be final from the genesis on.
 
-    magic ‖ version ‖ sections, each u32 length ‖ bytes:  proof · snapshot · an HOUR's credits · an HOUR's credits …
+    magic ‖ version ‖ sections, each u32 length ‖ bytes:
+    proof · snapshot · an HOUR's credits · an HOUR's credits … · what the execution layer begins with, its own affair
 
     proof ── `proof.check` ──→ a header that quorums made final ── names ──→ the state that snapshot and credits spell
 
@@ -24,10 +25,10 @@ from consensus.state import State
 from consensus.succession import HAND_OVERS
 from consensus.wishes import Keep
 
-MAGIC: Final = b"lucid-checkpoint\x01"
+MAGIC: Final = b"lucid-checkpoint\x02"
 SECTION_BYTES_MAX: Final = 64 << 20
-SECTIONS_MAX: Final = 8_800
-"""Proof, snapshot and the HOURs of the longest window, with some that only older checkpoints know."""
+SECTIONS_MAX: Final = 1 << 16
+"""Proof, snapshot, the HOURs of the longest window, with some that only older checkpoints know, and accounts."""
 _LENGTH: Final = 4
 
 
@@ -37,6 +38,8 @@ class Offered(NamedTuple):
     state: State
     verdict: ChainVerdict
     rows: tuple[Keep, ...]
+    rest: tuple[bytes, ...]
+    """The sections for the execution layer, which begins after the payload that the state names: unchecked."""
 
     @property
     def point(self) -> Point:
@@ -45,7 +48,7 @@ class Offered(NamedTuple):
 
 
 def sections(stored: Stored) -> list[bytes] | None:
-    """The sections of what a node kept; None while its snapshot is not shown to be final, an HOUR in six, or is damaged."""
+    """The sections of what a node's consensus kept; None while its snapshot is not shown to be final, an HOUR in six, or is damaged."""
     proof, snapshot = stored(PROOF, LAST), stored("snapshot", LAST)
     if proof is None or snapshot is None:
         return None
@@ -91,10 +94,11 @@ def accept(law: Constitution, parts: Iterable[bytes], verify: Verify) -> Offered
 
     Costs the proof's signatures and a hash of everything.
     """
-    spelled, snapshot, *rest = parts
+    spelled, snapshot, *more = parts
     proof = read_proof(spelled)
     verdict = check(proof, genesis_trust(law), verify)
-    rows = {credits_name(law, unhashed(row)): row for row in rest}
+    count = len(credits_named(snapshot))
+    rows = {credits_name(law, unhashed(row)): row for row in more[:count]}
     state, point = read(law, snapshot, rows.get)
     header = proof.headers[0]
     if header.state != state.state or header.parent != state.id or header.slot <= state.slot:
@@ -107,4 +111,6 @@ def accept(law: Constitution, parts: Iterable[bytes], verify: Verify) -> Offered
     kept = [Keep("credits", (name,), row) for name, row in rows.items()]
     kept += [Keep(HAND_OVERS, (key_of(at),), pack(one)) for at, one in enumerate(proof.hand_overs)]
     kept += [Keep("chain", (key_of(state.height),), point.block), Keep("heights", (point.block,), key_of(state.height))]
-    return Offered(state, verdict, (*kept, Keep(PROOF, (LAST,), spelled), Keep("snapshot", (LAST,), snapshot)))
+    return Offered(
+        state, verdict, (*kept, Keep(PROOF, (LAST,), spelled), Keep("snapshot", (LAST,), snapshot)), tuple(more[count:])
+    )

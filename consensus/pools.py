@@ -57,6 +57,8 @@ class Pools:
         self.double_votes: dict[NodeId, DoubleVote] = {}
         self.double_proposals: dict[bytes, DoubleProposal] = {}
         self.headers: dict[tuple[int, int, bytes], SignedHeader] = {}
+        self.transactions_wait = False
+        """Whether any do for the execution layer, as its host says."""
         self._tidied: Checkpoint | None = None
 
     def add_vote(self, signed: SignedVote) -> bool:
@@ -114,8 +116,8 @@ class Pools:
         )
 
     def is_pending(self, rules: Rules, state: State, slot: int) -> bool:
-        """Whether such a block would be busy before it has a payload; costs the checks up to the first that fits."""
-        return any(True for _ in chain.from_iterable(self._able(rules, state, slot)))
+        """Whether such a block would be busy; costs the checks up to the first record that fits."""
+        return self.transactions_wait or any(True for _ in chain.from_iterable(self._able(rules, state, slot)))
 
     def _able(self, rules: Rules, state: State, slot: int) -> "_Able":
         """What fits, of each kind, checked as it is taken."""

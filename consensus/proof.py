@@ -51,6 +51,7 @@ HEADERS_MAX: Final = 4_096
 VOTER_BYTES: Final = 64
 SIGNATURE_BYTES: Final = 64
 
+HEADER_ALONE: Final = "what the block carries: its header alone was looked at"
 FROM_GENESIS: Final = "a history in which the genesis Server and its successors were honest contains this anchor"
 """CONSENSUS §9."""
 
@@ -320,7 +321,7 @@ def _verdict(
     else:
         voters = f"the voters of the checkpoint of HOUR {trust.hour} and their successors"
         proven = [f"a history in which {voters} were honest contains this anchor"]
-    not_proven = ["what the block carries: its header alone was looked at"]
+    not_proven = [HEADER_ALONE]
     if counts:
         (first, of), (second, _) = counts[-2:]
         proven += [

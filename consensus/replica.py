@@ -24,6 +24,7 @@ from consensus.forks import Tree
 from consensus.ids import Digest, Millis, NodeId
 from consensus.inclusion import Invalid, Rules, era_keys
 from consensus.params import EARLY_MS, LATE_MS, SERVER_RANK
+from consensus.payload import terms_of
 from consensus.petitions import take_in
 from consensus.pools import Pools
 from consensus.reasons import Reason
@@ -212,7 +213,7 @@ class ConsensusReplica:
             return []
         self._call += 1
         self._building[self._call] = state, slot, rank
-        return [BuildPayload(self._call, head.id, slot, state.seed)]
+        return [BuildPayload(self._call, terms_of(state, slot, self.signatory.own.node))]
 
     def built(self, now: Millis, call: int, name: Digest, payload: bytes) -> list[Doing]:
         """The execution layer made a payload: sign the header, keep the journal, spread the block."""
@@ -368,7 +369,9 @@ class ConsensusReplica:
             return Heard.IGNORE, [] if again is None else [Wake(("early",), again)]
         self._call += 1
         self._executing[self._call] = block, data, state, now > due + LATE_MS
-        return Heard.ACCEPT, [ExecutePayload(self._call, block)]
+        return Heard.ACCEPT, [
+            ExecutePayload(self._call, block, terms_of(self._known.at(parent, header.slot), header.slot, header.entity))
+        ]
 
     def _is_third(self, header: BlockHeader, peer: NodeId | None) -> bool:
         """Whether a peer spreads one more block for a slot, of somebody who is known to have made two; asked for, it is taken."""
@@ -444,7 +447,7 @@ class ConsensusReplica:
         self._unplaced = {key: one for key, one in self._unplaced.items() if key[0] >= hour - 1}
         if final.hour <= self.final.hour:
             return []
-        rows, left = self.finalised.advance(self.tree, self.head(), self._read, self._known.at)
+        rows, left = self.finalised.advance(self.tree, self.head(), self.block, self._known.at)
         self._head = None
         self._orphans.forget(self.tree.parent(final.block).slot)
         for name in left:
@@ -466,9 +469,9 @@ class ConsensusReplica:
     def answer(self, asked: bytes) -> bytes:
         """The blocks of our branch that an asker lacks. Raises Malformed for no question."""
         path = [state.id for state in self.tree.ancestors(self.head().id)]
-        return catchup.answer(asked, self.finalised.past, path[::-1], self._read)
+        return catchup.answer(asked, self.finalised.past, path[::-1], self.block)
 
-    def _read(self, block: Digest) -> bytes | None:
+    def block(self, block: Digest) -> bytes | None:
         """A block that was kept."""
         return self._bytes.get(block) or self._stored("blocks", block)
 

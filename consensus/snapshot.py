@@ -19,6 +19,7 @@ from consensus.admission import PoolRegistration, Registration
 from consensus.ancestry import Stored
 from consensus.checkpoint import Checkpoint, Constitution, Duty, Happened, Included, checkpoint_digest, weigh
 from consensus.encoding import Malformed, Value, decode, encode
+from consensus.facts import Payout
 from consensus.finality import Point, Voter
 from consensus.ids import Digest
 from consensus.records import from_value, to_value
@@ -27,7 +28,7 @@ from consensus.state import Published, State, left_open, state_digest
 from consensus.tally import HourCredits, Tally, Work, advance, read_spelled, recompute, spell
 from consensus.wishes import Keep
 
-VERSION: Final = 2
+VERSION: Final = 3
 SNAPSHOT_HOURS: Final = 6
 """A new one is made so often; the blocks since then are read again at a start."""
 LAST: Final = b"last"
@@ -86,7 +87,7 @@ def _well_formed() -> Iterator[None]:
 def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
     body: Any = decode(unhashed(snapshot))
     name, registries, checkpoints, (recent, at_final), rest = body
-    (height, rank), published, publishers, links, votes = rest
+    (height, rank, payload, granted, payout, minted), published, publishers, links, votes = rest
     kept = [_registry(one) for one in registries]
     made: list[Checkpoint] = []
     for one in checkpoints:
@@ -108,6 +109,10 @@ def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], byt
             for at, drawn, its, busy, before, uncles in published
         ),
         publishers=tuple((at, entity) for at, entity in publishers),
+        payload=payload,
+        granted=tuple(granted),
+        payout=Payout(*payout) if payout else None,
+        minted=minted,
         links={(Point(*source), Point(*target)): frozenset(who) for source, target, who in links},
     )
     if state_digest(law, found) != name:

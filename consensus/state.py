@@ -21,9 +21,11 @@ from consensus.checkpoint import (
     roll,
 )
 from consensus.encoding import Value, encode
+from consensus.facts import Payout
 from consensus.finality import Point
-from consensus.ids import Digest, NodeId
+from consensus.ids import Address, Digest, NodeId
 from consensus.params import SERVER_RANK, STATE_HOURS, settled_hours
+from consensus.payload import FIRST
 from consensus.registry import Registry
 from consensus.schedule import cooldown, ranks
 from consensus.signing import digest
@@ -69,6 +71,14 @@ class State:
     """The slots whose misses are not charged yet."""
     publishers: tuple[tuple[int, bytes], ...] = ()
     """Who published within the longest cooldown."""
+    payload: Digest = FIRST
+    """What the execution layer calls the last block's payload."""
+    granted: tuple[Address, ...] = ()
+    """Who registered with the last block: the next one gives them coins."""
+    payout: Payout | None = None
+    """What the last block is worth: the next one mints it."""
+    minted: int = 0
+    """In LUCID: what all blocks up to the last were worth."""
     links: Links = field(default_factory=dict)
     """Who voted from which source to which of the last two targets, on this branch."""
 
@@ -130,9 +140,9 @@ def _with_rest(law: Constitution, state: State, parts: tuple[Digest, ...]) -> tu
 
 
 def left_open(state: State) -> Value:
-    """What no checkpoint says of a state at the beginning of its HOUR: slots to be charged, who rests, votes that may be joined."""
+    """What no checkpoint says of a state at the beginning of its HOUR: its last payload, slots to be charged, who rests, votes that may be joined."""
     return [
-        [state.height, state.rank],
+        [state.height, state.rank, state.payload, list(state.granted), list(state.payout or ()), state.minted],
         [[one.slot, list(one.drawn), one.rank, one.busy, one.before, list(one.uncles)] for one in state.published],
         [list(one) for one in state.publishers],
         [

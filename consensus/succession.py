@@ -2,6 +2,7 @@
 
     a final HOUR names other voters ──→ handovers: number ──→ HandOver
     an HOUR after the snapshot's is final ──→ proof: last ──→ ChainProof of the first block on top of the snapshot
+    an HOUR is final                      ──→ proof: newest ──→ ChainProof of its checkpoint, to which headers of ours lead
 
 That block's header names the state at the beginning of its HOUR, which the snapshot is. Every proof begins at the genesis.
 An HOUR without a block has no such header: then there is no proof until the next snapshot.
@@ -26,6 +27,8 @@ from consensus.state import State
 from consensus.wishes import Keep
 
 HAND_OVERS: Final = "handovers"
+NEWEST: Final = b"newest"
+"""The row of the last final checkpoint that was shown to be."""
 UNSHOWN_MAX: Final = 256
 """Final blocks on top of a snapshot that is not shown to be final yet; beyond that the next snapshot will be."""
 
@@ -47,24 +50,28 @@ class Succession:
     ) -> Iterator[Keep]:
         """The rows to keep before a root is left for a newer one; path leads from it to the head, whose final checkpoint is newer.
 
-        Costs as much as reading the path's blocks, where there is something to keep.
+        Costs as much as reading the path's blocks.
         """
         root, head = path[0], path[-1]
         if snapshot is not None and snapshot.block == root.id:  # what was wanted before is of an older one
             self._unshown, self._wanted = [], path[1].id if path[1].checkpoint.point == snapshot else None
         last = self._known[-1].successors if self._known else self._trust.voters
         is_other = spell_voters(head.checkpoint.voters) != last
-        if self._known is None or not (is_other or self._wanted):
+        if self._known is None:
             return
         datas = [read(state.id) for state in path[1:]]
         found = [read_block(data) for data in datas if data is not None]
         if len(found) < len(datas):  # a row is lost, and with it what it would show
             self._wanted, self._known = None, None if is_other else self._known
             return
-        chain = [*self._unshown, *zip(found, path[1:], strict=True)]
+        new = [*zip(found, path[1:], strict=True)]
+        chain = [*self._unshown, *new]
         for one in hand_overs(self._trust, chain, self._known) if is_other else ():
             yield Keep(HAND_OVERS, (key_of(len(self._known)),), pack(one))
             self._known = [*self._known, one]
+        newest = prove(self._trust, new, head.final.block, self._known)
+        if newest is not None:
+            yield Keep(PROOF, (NEWEST,), pack(newest))
         if self._wanted:
             yield from self._show(self._wanted, chain, head.final.block)
 

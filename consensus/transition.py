@@ -25,6 +25,7 @@ from consensus.inclusion import (
     check_vote,
 )
 from consensus.params import UNCLE_SLOTS
+from consensus.payload import payout_of
 from consensus.reasons import Reason
 from consensus.state import Links, Published, State, at_slot, leaders
 
@@ -50,6 +51,7 @@ def extend(rules: Rules, parent: State, block: Block) -> State:
     happened, published = _charge(happened, published, header.slot)
     busy = block.body.is_busy
     at_final = next((one for one in state.recent if one.point == happened.final), state.at_final)
+    payout = payout_of(state, header.slot, header.entity, law.server)
     return State(
         id=block_id(header, law.network),
         state=state.state,
@@ -63,6 +65,10 @@ def extend(rules: Rules, parent: State, block: Block) -> State:
         happened=happened,
         published=(*published, Published(header.slot, drawn, header.rank, busy, state.seed, ())),
         publishers=_publishers(law, state, header),
+        payload=header.payload,
+        payout=payout,
+        minted=state.minted + (payout.amount if payout else 0),
+        granted=tuple(one.registration.address for one in block.body.registrations),
         links=links,
     )
 

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 from consensus.block import Block
 from consensus.finality import Point
 from consensus.ids import Digest, Millis, NodeId
+from consensus.payload import PayloadTerms
 
 
 class Topic(StrEnum):
@@ -63,15 +64,14 @@ class ExecutePayload(NamedTuple):
 
     call: int
     block: Block
+    terms: PayloadTerms
 
 
 class BuildPayload(NamedTuple):
-    """Ask it for a payload for a slot on top of a block; `built` answers."""
+    """Ask it for a payload; `built` answers."""
 
     call: int
-    parent: Digest
-    slot: int
-    seed: Digest
+    terms: PayloadTerms
 
 
 class Prove(NamedTuple):

@@ -33,12 +33,15 @@ const imports = (name, found = new Set()) => {
   return found
 }
 
+// A library of internal functions is a part of the contracts that use it, and has no code of its own on the chain.
+const isLibrary = (name, contract) => output.sources[name].ast.nodes.some((node) => node.name === contract && node.contractKind === "library")
+
 mkdirSync(to, { recursive: true })
 for (const [name, contracts] of Object.entries(output.contracts)) {
   if (!name.startsWith("src/")) continue
   for (const [contract, made] of Object.entries(contracts)) {
     const code = made.evm.deployedBytecode
-    if (code.object === "" || contract === "At") continue
+    if (code.object === "" || isLibrary(name, contract)) continue
     if (Object.keys(code.immutableReferences).length) throw new Error(`${contract} has immutables: the genesis runs no constructor`)
     const artefact = {
       contract,

@@ -4,7 +4,8 @@
     Channel.BLOCKS: a question ↔ an answer                                               FetchBlocks ──→ Send
     timers ("agreement", …)                                                                 Wake ──→ SetTimer
 
-The execution layer answers at once here: `StandIn` takes every payload that its digest names and builds empty ones.
+Where the execution layer is a process of its own, its questions are the host's: `Noted(ExecutePayload)`, answered by the
+command `PayloadJudged`, and `Noted(BuildPayload)`, answered by `PayloadBuilt`. In simulations `StandIn` answers at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from blake3 import blake3
 from consensus.block import Block
 from consensus.encoding import Malformed
 from consensus.ids import Digest, Millis, NodeId
+from consensus.payload import PayloadTerms
 from consensus.replica import ConsensusReplica
 from consensus.report import SignedReport
 from consensus.wishes import (
@@ -45,24 +47,40 @@ RULINGS: Final = {Heard.ACCEPT: Ruling.ACCEPT, Heard.IGNORE: Ruling.IGNORE, Hear
 class Execution(Protocol):
     """What the consensus asks of the execution layer."""
 
-    def build(self, parent: Digest, slot: int, seed: Digest) -> tuple[Digest, bytes]:
-        """A payload for a slot on top of a block, and its name."""
+    def build(self, terms: PayloadTerms) -> tuple[Digest, bytes]:
+        """A payload that keeps to its terms, and its name."""
 
-    def is_valid(self, block: Block) -> bool:
-        """Whether a block's payload may follow its parent's."""
+    def is_valid(self, block: Block, terms: PayloadTerms) -> bool:
+        """Whether a block's payload keeps to its terms."""
 
 
 class StandIn:
     """An execution layer in which nothing happens: payloads are empty or opaque, and named by their BLAKE3."""
 
-    def build(self, parent: Digest, slot: int, seed: Digest) -> tuple[Digest, bytes]:
+    def build(self, terms: PayloadTerms) -> tuple[Digest, bytes]:
         """An empty payload."""
-        del parent, slot, seed
+        del terms
         return Digest(blake3(b"").digest()), b""
 
-    def is_valid(self, block: Block) -> bool:
+    def is_valid(self, block: Block, terms: PayloadTerms) -> bool:
         """Whether the header names the payload."""
+        del terms
         return block.header.payload == blake3(block.body.payload).digest()
+
+
+class PayloadJudged(NamedTuple):
+    """Command: whether the payload of an `ExecutePayload` is valid and a part of the execution layer's tree; no answer."""
+
+    call: int
+    valid: bool
+
+
+class PayloadBuilt(NamedTuple):
+    """Command: what a `BuildPayload` asked for; no answer."""
+
+    call: int
+    name: Digest
+    payload: bytes
 
 
 class ProofFound(NamedTuple):
@@ -78,7 +96,7 @@ class Agreement:
     def __init__(
         self,
         replica: ConsensusReplica,
-        execution: Execution,
+        execution: Execution | None,
         next_exchange: Callable[[], int],
     ) -> None:
         self.replica = replica
@@ -139,6 +157,14 @@ class Agreement:
         """The host found a proof of work."""
         return self._done(now, self.replica.proven(call, nonce))
 
+    def on_command(self, now: Millis, order: PayloadJudged | PayloadBuilt) -> list[Out]:
+        """An answer of the execution layer."""
+        match order:
+            case PayloadJudged(call, valid):
+                return self._done(now, self.replica.executed(now, call, valid=valid))
+            case PayloadBuilt(call, name, payload):
+                return self._done(now, self.replica.built(now, call, name, payload))
+
     def submit(self, now: Millis, signed: SignedReport) -> list[Out]:
         """A report of our own, for everybody."""
         return self._done(now, self.replica.submit(signed))
@@ -150,10 +176,11 @@ class Agreement:
         while waiting:
             one = waiting.pop(0)
             match one:
-                case ExecutePayload(call, block):
-                    waiting[:0] = self.replica.executed(now, call, valid=self._execution.is_valid(block))
-                case BuildPayload(call, parent, slot, seed):
-                    waiting[:0] = self.replica.built(now, call, *self._execution.build(parent, slot, seed))
+                case ExecutePayload(call, block, terms) if self._execution is not None:
+                    valid = self._execution.is_valid(block, terms)
+                    waiting[:0] = self.replica.executed(now, call, valid=valid)
+                case BuildPayload(call, terms) if self._execution is not None:
+                    waiting[:0] = self.replica.built(now, call, *self._execution.build(terms))
                 case Spread(topic, data):
                     out.append(Announce(topic.value, data))
                 case Wake(key, at):
@@ -164,7 +191,7 @@ class Agreement:
                     out += self._ask(peer, question)
                 case Told(fact):
                     out.append(Noted(fact))
-                case _:  # Prove, which is the host's
+                case _:  # Prove, and what no execution layer is here for, which are the host's
                     out.append(Noted(one))
         return out
 

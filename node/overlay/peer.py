@@ -22,7 +22,7 @@ from consensus.placement import Registrant
 from consensus.replica import ConsensusReplica
 from consensus.signing import KeyPair
 from node.overlay import agreement, calls, custody, topics
-from node.overlay.agreement import Agreement, ProofFound, StandIn
+from node.overlay.agreement import Agreement, Execution, PayloadBuilt, PayloadJudged, ProofFound, StandIn
 from node.overlay.blocklist import BlockLimits, Blocklist
 from node.overlay.clocks import Clocks
 from node.overlay.dht import Dht, DhtLimits
@@ -118,6 +118,8 @@ class Surroundings:
     """Whether a chunk of ours is on this disk, so that it can be encoded for a holder."""
     consensus: Callable[[Mapping[Row, bytes]], ConsensusReplica] | None = None
     """Makes this node's part in the consensus from its rows; None on a network without."""
+    execution: Execution | None = field(default_factory=StandIn)
+    """What executes payloads at once; None where the host has it done elsewhere."""
     open_entry: Opener | None = None
     """Shared by the peers of one process, so that each entry is parsed and kept once."""
 
@@ -147,7 +149,7 @@ class Peer:
         self.clocks: Clocks | None = None
         if around.consensus is not None:
             replica = around.consensus(rows)
-            self.agreement = Agreement(replica, StandIn(), self._next_exchange)
+            self.agreement = Agreement(replica, around.execution, self._next_exchange)
             inventory = self.replicate.inventory
             self.witnessing = Witnessing(me, rng, self.agreement, inventory, self._next_exchange, rows)
             self.clocks = Clocks(me, rng, self.agreement, self._next_exchange)
@@ -321,6 +323,8 @@ class Peer:
                 return self._gossip_says(now, self.gossip.on_command(now, call, order))
             case ProofFound(asked, nonce) if self.agreement is not None:
                 return self._told(now, self.agreement.found(now, asked, nonce))
+            case PayloadJudged() | PayloadBuilt() if self.agreement is not None:
+                return self._told(now, self.agreement.on_command(now, order))
             case Append() | ReadDirectory() | ReadLog():
                 return self._told(now, self.logs.on_command(now, call, order))
             case custody.SegmentsRead(ref) if ref < 0 and self.witnessing is not None:

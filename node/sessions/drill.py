@@ -85,8 +85,11 @@ def _differences(exported: Secrets, held: Secrets) -> list[str]:
     found = []
     if exported.identity_seed != held.identity_seed:
         found.append("it holds another node's identity")
-    if exported.account_key != held.account_key:
+    theirs, ours = (*exported.former, exported.account_key), (*held.former, held.account_key)
+    if theirs != ours[: len(theirs)]:
         found.append("it holds another account's key")
+    elif len(theirs) < len(ours):
+        found.append("it was made before the newest account: export the keys again")
     if exported.masters != held.masters[: len(exported.masters)]:
         found.append("it holds other master keys")
     elif len(exported.masters) < len(held.masters):

@@ -20,9 +20,9 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
-from consensus.encoding import Malformed, encode
+from consensus.encoding import Malformed, decode, encode
 from consensus.ids import Address, SessionId, keccak256
-from consensus.records import Between, Most, Size, pack, unpack
+from consensus.records import Between, Most, Size, from_value, pack, unpack
 from consensus.signing import KeyPair
 from node.exits import Unavailable, Usage
 from pipeline.seal import expand, extract
@@ -37,11 +37,13 @@ ARGON2ID: Final = "argon2id"
 class Secrets:
     """What a vault holds."""
 
-    VERSION: ClassVar = 1
+    VERSION: ClassVar = 2
     identity_seed: Annotated[bytes, Size(32)] = field(repr=False)
     account_key: Annotated[bytes, Size(32)] = field(repr=False)
     masters: Annotated[tuple[Annotated[bytes, Size(32)], ...], Most(1000)] = field(repr=False)
     """Master keys by generation; sessions keep the generation they were recorded under."""
+    former: Annotated[tuple[Annotated[bytes, Size(32)], ...], Most(1000)] = field(default=(), repr=False)
+    """Keys of accounts that were rotated away, the oldest first: what they opened on the chain they still close."""
 
     @classmethod
     def generate(cls) -> "Secrets":
@@ -56,14 +58,44 @@ class Secrets:
     @property
     def address(self) -> Address:
         """The account's address: the last 20 bytes of keccak256(x ‖ y) of its secp256k1 key."""
-        numbers = derive_private_key(int.from_bytes(self.account_key, "big"), SECP256K1()).public_key().public_numbers()
-        return Address(keccak256(numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big"))[12:])
+        return account_address(self.account_key)
 
     def session_secret(self, generation: int, session: SessionId) -> bytes:
         """The 32-byte secret of a session; raises Unavailable where the vault lacks that generation."""
         if generation >= len(self.masters):
             raise Unavailable(f"the vault has no master key of generation {generation}: import a newer export of it")
         return expand(extract(session, self.masters[generation]), b"lucid/session/v1", 32)
+
+
+def account_address(key: bytes) -> Address:
+    """The address of an account's key."""
+    numbers = derive_private_key(int.from_bytes(key, "big"), SECP256K1()).public_key().public_numbers()
+    return Address(keccak256(numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big"))[12:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Unrotated:
+    """Secrets of version 1, in which a vault is kept as long as no account was rotated: earlier releases open it."""
+
+    VERSION: ClassVar = 1
+    identity_seed: Annotated[bytes, Size(32)] = field(repr=False)
+    account_key: Annotated[bytes, Size(32)] = field(repr=False)
+    masters: Annotated[tuple[Annotated[bytes, Size(32)], ...], Most(1000)] = field(repr=False)
+
+
+def spelled(secrets: Secrets) -> bytes:
+    """The bytes of secrets, as a vault seals them."""
+    if secrets.former:
+        return pack(secrets)
+    return pack(_Unrotated(secrets.identity_seed, secrets.account_key, secrets.masters))
+
+
+def _read(plain: bytes) -> Secrets:
+    value = decode(plain)
+    if isinstance(value, dict) and value.get("v") == 1:
+        old = from_value(_Unrotated, value)
+        return Secrets(old.identity_seed, old.account_key, old.masters)
+    return from_value(Secrets, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +120,7 @@ def _key(vault: _Vault, passphrase: bytes) -> bytes:
 
 def close(secrets: Secrets, passphrase: bytes | None) -> bytes:
     """The vault file of these secrets; without a passphrase they stand in the clear. Costs 128 MiB and ~0.3 s."""
-    plain = pack(secrets)
+    plain = spelled(secrets)
     if passphrase is None:
         return pack(_Vault(PLAINTEXT, 0, 0, b"", b"", plain))
     vault = _Vault(ARGON2ID, OPS, MEMORY_BYTES, os.urandom(16), os.urandom(24), b"")
@@ -128,6 +160,6 @@ def open_vault(data: bytes, passphrase: bytes | None) -> Secrets:
         except CryptoError:
             raise Unavailable("the passphrase is wrong, or the key vault was changed; try again") from None
     try:
-        return unpack(Secrets, plain)
+        return _read(plain)
     except Malformed as error:
         raise Usage(f"this key vault is damaged ({error}); restore it from an export") from error

@@ -18,7 +18,7 @@ from consensus.proof import HandOver, ProofWrong, read_proof
 from consensus.records import pack, unpack
 from consensus.replica import ConsensusReplica
 from consensus.snapshot import SNAPSHOT_HOURS, VERSION, credits_row
-from consensus.succession import Succession
+from consensus.succession import NEWEST, Succession
 from consensus.tally import HourCredits
 from consensus.wishes import FetchBlocks, Keep
 from tests.consensus.test_replica import STRANGER, again, carried
@@ -157,7 +157,7 @@ def test_of_what_is_damaged_nothing_is_offered(stay: Stay, table: str) -> None:
             if table == "handovers":
                 path = [*stay.me.replica.tree.ancestors(stay.me.replica.head().id)][::-1]
                 assert [
-                    *Succession(stay.law, state, stored).follow(path, state.checkpoint.point, stay.me.replica._read)
+                    *Succession(stay.law, state, stored).follow(path, state.checkpoint.point, stay.me.replica.block)
                 ] == []
             elif (found := sections(stored)) is not None:
                 with pytest.raises((Malformed, ProofWrong)):
@@ -175,10 +175,10 @@ def test_a_block_that_is_lost_is_shown_no_more(stay: Stay) -> None:
     assert path[-1].checkpoint.voters != root.checkpoint.voters
     lost = Succession(made.law, root, lambda *_: None)
     assert [*lost.follow(path, None, lambda _: None)] == []
-    assert [*lost.follow(path, None, early.replica._read)] == []
+    assert [*lost.follow(path, None, early.replica.block)] == []
     whole = Succession(made.law, path[-1], early.stored)
     assert [*whole.follow(path, path[1].checkpoint.point, lambda _: None)] == []
-    assert [*whole.follow(path, None, early.replica._read)] == []
+    assert [*whole.follow(path, None, early.replica.block)] == []
 
 
 def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay) -> None:
@@ -188,10 +188,11 @@ def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay)
     first = path[1].checkpoint.point
     assert first.block == root.id
     made = Succession(stay.law, path[-1], stay.me.stored)
-    [*_] = made.follow(path, first, stay.me.replica._read)
+    [*_] = made.follow(path, first, stay.me.replica.block)
     made._wanted = path[1].id
     empty = first._replace(hour=first.hour - 1)
-    assert [*made.follow(path, empty, stay.me.replica._read)] == []
+    told = [*made.follow(path, empty, stay.me.replica.block)]
+    assert [one.key for one in told] == [(NEWEST,)]
     assert made._wanted is None
 
 
@@ -201,18 +202,18 @@ def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay)
 def test_a_file_is_its_sections(stay: Stay) -> None:
     data = b"".join(spell(stay.last))
     assert split(data) == stay.last
-    assert data.startswith(b"lucid-checkpoint\x01")
+    assert data.startswith(b"lucid-checkpoint\x02")
     for cut in (len(MAGIC), len(MAGIC) + 3, len(data) // 2, len(data) - 1):
         with pytest.raises(Malformed, match="cut off"):
             split(data[:cut])
     with pytest.raises(Malformed, match="no checkpoint file"):
-        split(b"lucid-something\x01")
+        split(b"lucid-something\x02")
     with pytest.raises(Malformed, match="another version"):
-        split(b"lucid-checkpoint\x02" + data[len(MAGIC) :])
+        split(b"lucid-checkpoint\x01" + data[len(MAGIC) :])
     with pytest.raises(Malformed, match="too long"):
         split(MAGIC + b"\xff\xff\xff\xff")
     with pytest.raises(Malformed, match="too long"):
-        split(MAGIC + bytes(4) * 10_000)
+        split(MAGIC + bytes(4) * 70_000)
 
 
 def test_a_snapshot_of_another_hour_or_network_is_refused(stay: Stay) -> None:
@@ -226,8 +227,15 @@ def test_a_snapshot_of_another_hour_or_network_is_refused(stay: Stay) -> None:
         accept(replace(stay.law, network=Network(bytes(32))), late, verify)
     with pytest.raises(Malformed, match="not all there"):
         accept(stay.law, late[:-1], verify)
+    with pytest.raises(Malformed, match="not all there"):
+        accept(stay.law, [*late[:-1], credits_row(HourCredits(9_999, ()))], verify)
+    body: Any = decode(late[1][33:])
+    wordy = rehashed(
+        encode([body[0], [*body[1], body[1][0]], *body[2:]])
+    )  # the same state, with a registry that nobody needs
     with pytest.raises(Malformed, match="another spelling"):
-        accept(stay.law, [*late, credits_row(HourCredits(9_999, ()))], verify)
+        accept(stay.law, [late[0], wordy, *late[2:]], verify)
+    assert accept(stay.law, [*late, b"the execution layer's"], verify).rest == (b"the execution layer's",)
     proof = read_proof(late[0])
     with pytest.raises(ProofWrong):
         accept(stay.law, [pack(replace(proof, headers=proof.headers[1:])), *late[1:]], verify)

@@ -20,6 +20,7 @@ from consensus.finality import SignedVote, read_vote, sign_vote
 from consensus.ids import Digest, Millis, NodeId
 from consensus.inclusion import Rules
 from consensus.params import DEVNET, EARLY_MS, HELD_SLOTS, SERVER_RANK, Params
+from consensus.payload import terms_of
 from consensus.petitions import WAITING_MAX
 from consensus.reasons import Reason
 from consensus.records import pack, unpack
@@ -331,7 +332,8 @@ def test_a_payload_that_comes_after_another_block_or_after_its_slot_is_not_signe
     for _ in range(3):
         builds += me.wake(town.now, ("propose", 5, SERVER_RANK))
     first, second, third = (one.call for one in builds if isinstance(one, BuildPayload))
-    assert builds[0] == BuildPayload(first, head.id, 5, state.seed)
+    assert builds[0] == BuildPayload(first, terms_of(state, 5, me.own.node))  # type: ignore[union-attr]
+    assert builds[0].terms[:3] == (head.payload, 5, state.seed)
     hear(town, me, Topic.BLOCKS, a_block(town, me, 5, 0))
     assert me.head().slot == 5
     assert me.built(town.now, first, Digest(EMPTY), b"") == []

@@ -184,12 +184,12 @@ class Town:
                     dweller.timers[name] = at
                 case Told(fact):
                     dweller.facts.append(fact)
-                case ExecutePayload(call, block):
+                case ExecutePayload(call, block, _):
                     valid = is_payable(block)
                     self._queue.appendleft(
                         lambda call=call, valid=valid: self.do(dweller, replica.executed(self.now, call, valid=valid))  # type: ignore[misc]
                     )
-                case BuildPayload(call, _, _, _):
+                case BuildPayload(call, _):
                     self.do(dweller, replica.built(self.now, call, Digest(EMPTY), b""))
                 case Spread(topic, data):
                     dweller.sent.append(one)

@@ -1,4 +1,4 @@
-"""The entries of `snapshot_v2.json`, rows from which a node of three founders begins again, and `checkpoint_v1.json`, a file for others."""
+"""The entries of `snapshot_v3.json`, rows from which a node of three founders begins again, and `checkpoint_v2.json`, a file for others."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ FOUNDERS = 3
 LAW = replace(DEVNET, hour_slots=4, era_hours=7, month_hours=70)
 
 
-def snapshot_v2() -> dict[str, Any]:
+def snapshot_v3() -> dict[str, Any]:
     """The state at the beginning of the last final HOUR, in an ERA for which all have registered anew, with their reports."""
     town = Town(FOUNDERS, LAW, work=FULL)
     town.run(18 * LAW.hour_slots + 2)
@@ -22,7 +22,7 @@ def snapshot_v2() -> dict[str, Any]:
     state = at_slot(town.law, replica.tree.parent(replica.tree.root), replica.final.hour * LAW.hour_slots)
     rows = rows_of(state)
     return {
-        "origin": "Rows of version 2 as first released, made by snapped.py from a town of three founders.",
+        "origin": "Rows of version 3 as first released, made by snapped.py from a town of three founders.",
         "network": NETWORK.hex(),
         "founders": [node.hex() for node in town.village.nodes],
         "window_hours": LAW.window_hours,
@@ -41,7 +41,7 @@ def snapshot_v2() -> dict[str, Any]:
     }
 
 
-def checkpoint_v1() -> dict[str, Any]:
+def checkpoint_v2() -> dict[str, Any]:
     """What that node gives a newcomer in the second ERA: one hand-over, a snapshot and its credits."""
     town = Town(FOUNDERS, LAW, work=FULL)
     town.run(16 * LAW.hour_slots + 2)
@@ -49,7 +49,7 @@ def checkpoint_v1() -> dict[str, Any]:
     assert found is not None
     assert point is not None
     return {
-        "origin": "A checkpoint file of version 1 as first released, made by snapped.py from a town of three founders.",
+        "origin": "A checkpoint file of version 2, without what an execution layer adds, as first released, made by snapped.py from a town of three founders.",
         "network": NETWORK.hex(),
         "founders": [node.hex() for node in town.village.nodes],
         "window_hours": LAW.window_hours,

@@ -43,7 +43,7 @@ from node.sessions.placement import Placement
 from node.sessions.pointer import write_pointer
 from node.sessions.records import Kept, Row
 from node.tor.rotation import OnionKeys
-from node.wallet.vault import Secrets, close
+from node.wallet.vault import Secrets, account_address, close, spelled
 from pipeline.manifest import Chunk, GapNote, Signed
 from pipeline.stream import Stream
 from tests.vectors.beacon import CHUNK, DEPOSIT, HOLDER, NETWORK, OWNER, RECEIPT, REPLICA, ROOTS, SEED, SIZE
@@ -164,15 +164,30 @@ SECRETS: Final = Secrets(text(0x60), text(0x61), MASTERS)
 PASSPHRASE: Final = "korrektes Pferd – 🐎"
 
 
-def closed_vault() -> bytes:
+def closed_vault(secrets: Secrets = SECRETS) -> bytes:
     """A vault file under a passphrase, spelt out: Argon2id at its cheapest, then XChaCha20-Poly1305 over the packed secrets."""
     salt, nonce, ops, memory = text(0x80, 16), text(0x90, 24), 1, 8192
     key = crypto_pwhash_alg(32, PASSPHRASE.encode(), salt, ops, memory, crypto_pwhash_ALG_ARGON2ID13)
     head = encode(["lucid/vault/v1", "argon2id", ops, memory, salt, nonce])
-    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(pack(SECRETS), head, nonce, key)
+    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(spelled(secrets), head, nonce, key)
     return encode(
         {"v": 1, "kdf": "argon2id", "ops": ops, "memory": memory, "salt": salt, "nonce": nonce, "sealed": sealed}
     )
+
+
+ROTATED: Final = Secrets(text(0x60), text(0x63), MASTERS, (text(0x61), text(0x62)))
+
+
+def vault_v2() -> dict[str, Any]:
+    """A vault whose account was rotated twice, open and closed."""
+    return {
+        "origin": "Secrets of version 2, with former accounts, as first released; made by spoken.py.",
+        "passphrase": PASSPHRASE,
+        "secrets": spelled(ROTATED).hex(),
+        "closed": closed_vault(ROTATED).hex(),
+        "open": close(ROTATED, None).hex(),
+        "addresses": [account_address(key).hex() for key in (*ROTATED.former, ROTATED.account_key)],
+    }
 
 
 def sealed_dossier() -> bytes:
@@ -193,7 +208,7 @@ def kept_v1() -> dict[str, Any]:
         "entries": entries(KEPT),
         "vault": {
             "passphrase": PASSPHRASE,
-            "secrets": pack(SECRETS).hex(),
+            "secrets": spelled(SECRETS).hex(),
             "closed": closed_vault().hex(),
             "open": close(SECRETS, None).hex(),
         },

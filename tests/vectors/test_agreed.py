@@ -18,7 +18,7 @@ from tests.vectors.spoken import Entry
 from tests.vectors.stored import vector
 
 STORED = vector("consensus_v1")
-HISTORY = vector("history_v2")
+HISTORY = vector("history_v3")
 BYTES = {entry["name"]: bytes.fromhex(entry["bytes"]) for entry in STORED["entries"]}
 
 
@@ -73,6 +73,7 @@ def test_the_stored_blocks_lead_to_what_is_stored() -> None:
 
 
 def test_blocks_of_before_are_still_read() -> None:
-    before = [bytes.fromhex(step["block"]) for step in STORED["history"]]
-    assert len(before) == 21
+    steps = [*STORED["history"], *vector("history_v2")["history"]]
+    before = [bytes.fromhex(step["block"]) for step in steps]
+    assert len(before) == 58
     assert [pack(read_block(block)) for block in before] == before

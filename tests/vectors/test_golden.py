@@ -14,7 +14,7 @@ from consensus.ids import SessionId
 from consensus.records import pack, unpack
 from node.sessions import dossier
 from node.sessions.pointer import LABEL, read_pointer
-from node.wallet.vault import open_vault
+from node.wallet.vault import account_address, open_vault, spelled
 from pipeline.manifest import Chunk, Head, Listing, Manifest, Opening, Signed, identity, open_opening, signed_by
 from tests.vectors import make, spoken
 from tests.vectors.stored import FOLDER, vector
@@ -82,7 +82,16 @@ def test_a_vault_of_version_1_opens_for_ever() -> None:
     stored = vector("kept_v1")["vault"]
     assert open_vault(bytes.fromhex(stored["closed"]), stored["passphrase"].encode()) == spoken.SECRETS
     assert open_vault(bytes.fromhex(stored["open"]), None) == spoken.SECRETS
-    assert pack(spoken.SECRETS).hex() == stored["secrets"]
+    assert spelled(spoken.SECRETS).hex() == stored["secrets"]
+
+
+def test_a_vault_with_former_accounts_opens_for_ever() -> None:
+    stored = vector("vault_v2")
+    for name, phrase in (("closed", stored["passphrase"].encode()), ("open", None)):
+        found = open_vault(bytes.fromhex(stored[name]), phrase)
+        assert found == spoken.ROTATED
+        assert [account_address(key).hex() for key in (*found.former, found.account_key)] == stored["addresses"]
+    assert spelled(spoken.ROTATED).hex() == stored["secrets"]
 
 
 def by_hand(secret: str, salt: bytes, label: bytes, sealed: bytes, head: bytes) -> bytes:

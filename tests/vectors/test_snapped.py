@@ -16,7 +16,7 @@ from consensus.signing import verify_as_is
 from consensus.snapshot import credits_row, read, rows_of
 from tests.vectors.stored import vector
 
-STORED = vector("snapshot_v2")
+STORED = vector("snapshot_v3")
 
 
 def law() -> Constitution:
@@ -38,16 +38,18 @@ def test_a_snapshot_of_this_version_is_read_for_ever() -> None:
     assert {name: credits_row(hour) for name, hour in again.hours.items()} == rows
 
 
-def test_a_snapshot_of_before_the_usual_hour_counted_is_refused_whole_and_the_chain_read_again() -> None:
-    before = vector("snapshot_v1")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_snapshot_of_other_rules_is_refused_whole_and_the_chain_read_again(version: int) -> None:
+    """Of before a usual HOUR counted; of before states knew their payload."""
+    before = vector(f"snapshot_v{version}")
     rows = {bytes.fromhex(name): bytes.fromhex(row) for name, row in before["credits"].items()}
-    with pytest.raises(Malformed, match="version 01; this program reads version 2"):
+    with pytest.raises(Malformed, match=f"version 0{version}; this program reads version 3"):
         read(law(), bytes.fromhex(before["snapshot"]), rows.get)
 
 
 def test_a_row_is_a_version_a_hash_and_cbor() -> None:
     row = bytes.fromhex(STORED["snapshot"])
-    assert (row[0], row[1:33]) == (2, blake3(row[33:]).digest())
+    assert (row[0], row[1:33]) == (3, blake3(row[33:]).digest())
     name, registries, checkpoints, *_ = loads(row[33:])
     assert name.hex() == STORED["state"]["checkpoint"]
     (hour, block, *_), *_ = checkpoints[-1]
@@ -55,8 +57,13 @@ def test_a_row_is_a_version_a_hash_and_cbor() -> None:
     assert len(registries) <= 2
 
 
+def test_a_checkpoint_file_of_before_accounts_came_with_it_is_told_apart() -> None:
+    with pytest.raises(Malformed, match="of another version"):
+        split(bytes.fromhex(vector("checkpoint_v1")["file"]))
+
+
 def test_a_checkpoint_file_of_this_version_is_taken_for_ever() -> None:
-    made = vector("checkpoint_v1")
+    made = vector("checkpoint_v2")
     assert (made["network"], made["founders"], made["window_hours"]) == (
         *(STORED["network"], STORED["founders"], STORED["window_hours"]),
     )

@@ -9,10 +9,10 @@ from blake3 import blake3
 from consensus.block import Block
 from consensus.catchup import BlockAnswer
 from consensus.ids import Digest, Millis, NodeId
+from consensus.payload import FIRST, NOBODY, PayloadTerms
 from consensus.records import pack, unpack
 from consensus.replica import ConsensusReplica
 from consensus.wishes import (
-    BuildPayload,
     Doing,
     DutyDone,
     FetchBlocks,
@@ -37,10 +37,13 @@ from tests.consensus.worlds import key, named
 A, B, C = (NodeId(key(number).public) for number in (60, 61, 62))
 
 
+TERMS = PayloadTerms(FIRST, 1, named(0), NOBODY, named(1), (), None, ())
+
+
 class Unwilling(StandIn):
     """An execution layer to which no payload is valid."""
 
-    def is_valid(self, block: Block) -> bool:
+    def is_valid(self, block: Block, terms: PayloadTerms) -> bool:
         return False
 
 
@@ -120,10 +123,9 @@ def test_a_payload_is_built_and_the_block_kept_before_it_is_announced(town: Town
     kinds = [one.table if isinstance(one, Persist) else type(one) for one in out]
     assert kinds == ["journal", Noted, "blocks", "branches", Noted, Announce]
     assert me.replica.head().slot == 10
-    name, payload = StandIn().build(named(0), 1, named(0))
+    name, payload = StandIn().build(TERMS)
     assert (name, payload) == (Digest(EMPTY), b"")
     assert name == blake3(payload).digest()
-    assert BuildPayload(1, named(0), 1, named(0)).parent == named(0)
 
 
 def test_who_is_behind_asks_one_question_at_a_time_until_it_has_all(town: Town) -> None:

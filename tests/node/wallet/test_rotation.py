@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from consensus.ids import SessionId
+from consensus.ids import Address, SessionId
 from node.exits import Unavailable, Usage
 from node.wallet.rotation import GENERATIONS_MAX, rotate
 from node.wallet.vault import Secrets, close, open_vault
@@ -32,6 +33,22 @@ def test_a_rotation_adds_a_key_and_changes_nothing_else(vault: Path) -> None:
     with pytest.raises(Unavailable):
         old.session_secret(1, SESSION)
     assert vault.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_account_gets_a_new_key_and_the_former_one_stays(vault: Path) -> None:
+    old = open_vault(vault.read_bytes(), None)
+    assert b"former" not in vault.read_bytes()  # earlier releases open it
+    new = rotate(vault, None, account=True)
+    assert open_vault(vault.read_bytes(), None) == new
+    assert (new.identity, new.masters) == (old.identity, old.masters)
+    assert new.former == (old.account_key,)
+    assert new.address not in {old.address, Address(bytes(20))}
+    newest = rotate(vault, None, account=True)
+    assert newest.former == (old.account_key, new.account_key)
+    assert rotate(vault, None).former == newest.former
+    vault.write_bytes(close(replace(new, former=(bytes(32),) * GENERATIONS_MAX), None))
+    with pytest.raises(Usage, match="takes no more"):
+        rotate(vault, None, account=True)
 
 
 @pytest.mark.component
