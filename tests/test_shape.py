@@ -40,7 +40,9 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "matplotlib": ("netsim/figures.py",),
     "segno": ("node/qr.py",),
     "pycrdt": ("node/store/index.py",),
-    **dict.fromkeys(("eth", "eth_keys", "eth_utils", "rlp"), ("node/chain/",)),
+    **dict.fromkeys(
+        ("coincurve", "eth", "eth_abi", "eth_bloom", "eth_keys", "eth_utils", "h11", "rlp", "trie"), ("node/chain/",)
+    ),
 }
 ENVIRONMENT: Final = (
     "node/config.py",

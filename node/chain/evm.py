@@ -12,7 +12,7 @@ EIP-7623 said less gas than was paid, and some of what Ethereum refuses was take
 Source: DESIGN §7; the Engine API's payload attributes; findings on py-evm 0.12.1b1.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import rlp
@@ -24,7 +24,7 @@ from eth.rlp.headers import BlockHeader as OldHeader
 from eth.vm.chain_context import ChainContext
 from eth.vm.forks.cancun.constants import BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CONTRACT_CODE
 from eth.vm.forks.prague import PragueVM
-from eth.vm.forks.prague.blocks import PragueBlock
+from eth.vm.forks.prague.blocks import PragueBlock, PragueBlockHeader
 from eth.vm.forks.prague.constants import HISTORY_STORAGE_ADDRESS, HISTORY_STORAGE_CONTRACT_CODE
 from eth.vm.forks.prague.state import PragueTransactionExecutor
 from eth.vm.forks.shanghai.constants import MAX_INITCODE_SIZE
@@ -35,7 +35,9 @@ from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
 
 from consensus.ids import Address, Digest
+from node.chain import index
 from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, GenesisAccount, allocation
+from node.chain.index import EmittedLog, TransactionPlace, TransactionReceipt
 
 TYPES: Final = frozenset({0, 1, 2})
 """Transactions: legacy, with access lists, with a base fee. None brings blobs, and none gives an account code."""
@@ -78,22 +80,6 @@ class Attributes(NamedTuple):
     grants: tuple[Grant, ...] = ()
 
 
-class EmittedLog(NamedTuple):
-    """An event."""
-
-    address: Address
-    topics: tuple[bytes, ...]
-    data: bytes
-
-
-class TransactionReceipt(NamedTuple):
-    """What came of a transaction."""
-
-    ok: bool
-    gas_used: int
-    logs: tuple[EmittedLog, ...]
-
-
 class Executed(NamedTuple):
     """A block that is a part of the tree now."""
 
@@ -101,6 +87,12 @@ class Executed(NamedTuple):
     number: int
     gas_used: int
     receipts: tuple[TransactionReceipt, ...]
+    transactions: tuple[bytes, ...]
+    """Their hashes, in the same order."""
+
+
+def _pass(_executed: Executed) -> None:
+    """Whatever came of it is right."""
 
 
 class Called(NamedTuple):
@@ -240,24 +232,91 @@ class Evm:
         self._built = {name: (_executed(made, receipts), layer)}
         return name, rlp.encode(made)
 
-    def execute(self, parent: Digest, attributes: Attributes, payload: bytes) -> Executed:
+    def execute(
+        self,
+        parent: Digest,
+        attributes: Attributes,
+        payload: bytes,
+        named: Digest | None = None,
+        judge: Callable[[Executed], None] = _pass,
+    ) -> Executed:
         """Make a payload a part of the tree; raises InvalidPayload, which changes nothing, and KeyError for an unknown parent.
 
-        Once it returns the block and the state after it are committed.
+        Once it returns the block and the state after it are committed. `named` is the name that it has to have;
+        `judge` raises InvalidPayload for what came of it.
         """
         block = self._read(payload)
         name = Digest(block.header.hash)
+        if named not in (None, name):
+            raise InvalidPayload("a payload of another name than its block says")
         self._check_header(block, parent, attributes)
         known = self._built.pop(name) if name in self._built else self._import(block, parent, attributes)
         executed, layer = known
+        judge(executed)
         layer[name] = rlp.encode(block.header)
-        layer[_bodies(name)] = payload
+        layer[index.payload_key(name)] = payload
+        for key, row in index.rows_of(name, executed.receipts, executed.transactions, self._rows.get):
+            layer[key] = row
         self._rows.commit(layer.changes.items())
         return executed
 
+    def attributes_of(self, payload: bytes) -> tuple[Digest, Attributes]:
+        """The parent of a payload and what it says of itself: enough to execute it again, once somebody judged it before."""
+        block = self._read(payload)
+        header = block.header
+        grants = tuple(Grant(Address(one.address), one.amount) for one in block.withdrawals)
+        says = Attributes(
+            header.timestamp,
+            Digest(header.mix_hash),
+            Address(header.coinbase),
+            Digest(header.parent_beacon_block_root),
+            grants,
+        )
+        return Digest(header.parent_hash), says
+
+    @property
+    def head(self) -> Digest:
+        """The head of the branch whose numbers are known."""
+        return Digest(self._rows.get(index.HEAD) or self.genesis)
+
+    def follow(self, name: Digest) -> None:
+        """Make another payload the head; raises KeyError for one that is not known."""
+        header = self.header(name)
+        if name != self._rows.get(index.HEAD):
+            parents = lambda one: Digest(self.header(one).parent_hash)  # noqa: E731
+            self._rows.commit(index.numbers_to(name, header.block_number, parents, self._rows.get))
+
+    def numbered(self, number: int) -> Digest | None:
+        """The payload of a number on the head's branch."""
+        found = self._rows.get(index.number_key(number))
+        return None if found is None else Digest(found)
+
+    def header(self, name: Digest) -> Any:
+        """The header of a payload; raises KeyError for one that is not known."""
+        found = self._rows.get(name)
+        if found is None:
+            raise KeyError(name)
+        return rlp.decode(found, PragueBlockHeader)
+
+    def receipts(self, name: Digest) -> tuple[TransactionReceipt, ...]:
+        """What came of a payload's transactions; nothing of the genesis."""
+        found = self._rows.get(index.receipts_key(name))
+        return () if found is None else index.read_receipts(found)
+
+    def has_anchors(self, name: Digest) -> bool:
+        """Whether sessions were opened, followed or closed in a payload."""
+        return self._rows.get(index.anchors_key(name)) is not None
+
+    def place(self, transaction: bytes) -> TransactionPlace | None:
+        """Where a transaction is on the head's branch, by its hash."""
+        for one in index.places(self._rows.get(index.places_key(transaction))):
+            if self.numbered(self.header(one.name).block_number) == one.name:
+                return one
+        return None
+
     def payload(self, name: Digest) -> bytes | None:
         """A payload that was executed."""
-        return self._rows.get(_bodies(name))
+        return self._rows.get(index.payload_key(name))
 
     def _read(self, payload: bytes) -> Any:
         try:
@@ -387,10 +446,6 @@ def _before() -> Any:
     return OldHeader(difficulty=0, block_number=-1, gas_limit=0)
 
 
-def _bodies(name: Digest) -> bytes:
-    return b"payload" + name
-
-
 def _withdrawals(attributes: Attributes) -> tuple[Any, ...]:
     made: Any = Withdrawal  # whose address is another name for 20 bytes
     return tuple(made(at, 0, one.to, one.gwei) for at, one in enumerate(attributes.grants))
@@ -405,7 +460,8 @@ def _executed(block: Any, receipts: Iterable[Any]) -> Executed:
         )
         made.append(TransactionReceipt(one.state_root == b"\1", one.gas_used - before, logs))
         before = one.gas_used
-    return Executed(Digest(block.header.hash), block.header.block_number, block.header.gas_used, tuple(made))
+    header, hashes = block.header, tuple(bytes(one.hash) for one in block.transactions)
+    return Executed(Digest(header.hash), header.block_number, header.gas_used, tuple(made), hashes)
 
 
 def _mend() -> None:

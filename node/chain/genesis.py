@@ -43,8 +43,10 @@ class ChainLaw(NamedTuple):
     chain_id: int
     began_s: int
     """When slot 0 began, in seconds: the time of the genesis block."""
-    founders: Sequence[Address]
+    founders: Sequence[Address] = ()
     """Whose accounts have coins from the beginning."""
+    slot_s: int = 120
+    """How long a slot is."""
 
 
 class GenesisAccount(NamedTuple):

@@ -25,6 +25,12 @@ class LmdbRows:
         with self._env.begin() as txn:
             return txn.get(key)
 
+    def size(self) -> int:
+        """Bytes of pages that hold rows."""
+        found = self._env.stat()
+        pages: int = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+        return pages * int(found["psize"])
+
     def commit(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Set rows, and remove those of None: all of them durably, or none. Raises OSError where the disk takes no more."""
         try:
@@ -36,6 +42,19 @@ class LmdbRows:
                         txn.put(key, value)
         except lmdb.Error as error:
             raise OSError(str(error)) from error
+
+
+@contextmanager
+def read_rows(path: Path) -> Iterator[LmdbRows]:
+    """The rows in a folder, to be read only, beside the process that writes them. Raises OSError where there are none."""
+    try:
+        env = lmdb.open(str(path), readonly=True, create=False, readahead=False)
+    except lmdb.Error as error:
+        raise OSError(str(error)) from error
+    try:
+        yield LmdbRows(env)
+    finally:
+        env.close()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench import (
+    chain,
     consensus,
     economy,
     evm,
@@ -36,6 +37,7 @@ NET = {
 }
 OVERLAY: Final[Mapping[str, Callable[[Path, int], object]]] = {
     "consensus": consensus.main,
+    "chain": chain.main,
     "evm": evm.main,
     "netsim": netsim.main,
     "economy": economy.main,

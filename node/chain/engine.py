@@ -1,0 +1,175 @@
+"""What the process that executes payloads does: terms of the consensus become attributes of a block, verbs become answers.
+
+    build(terms, transactions) → name, payload       judge(terms, name, payload) → a part of the tree       replay(payload)
+    follow(name) → the head                          account, call, receipts … → at a name
+
+A payload begins with a byte: IDLE where nothing waited for it (consensus/payload). Source: DESIGN §7.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import rlp
+from rlp.exceptions import RLPException
+
+from consensus.ids import Address, Digest
+from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
+from node.chain.evm import Attributes, Evm, Executed, Grant, InvalidPayload
+from node.chain.genesis import ChainLaw
+from node.chain.onsystem import Closed, Headed, Opened, Order, mint, said
+from node.chain.verbs import terms_from, wide
+
+_TO: Final = {0: 3, 1: 4, 2: 5}
+"""The place of the address that is called, in a transaction of each kind."""
+_TRANSACTIONS: Final = 1
+"""The place of the transactions in a block's RLP."""
+
+
+def attributes_of(terms: PayloadTerms, law: ChainLaw) -> Attributes:
+    """What a block has to say of itself."""
+    return Attributes(
+        law.began_s + terms.slot * law.slot_s,
+        terms.seed,
+        terms.recipient,
+        terms.root,
+        tuple(Grant(one, GRANT_GWEI) for one in terms.grants),
+    )
+
+
+def calls_of(block: bytes) -> list[tuple[bytes, bytes]]:
+    """Whom the transactions in a block's RLP call, and with what; raises InvalidPayload for bytes that spell no block."""
+    found = []
+    try:
+        for one in rlp.decode(block)[_TRANSACTIONS]:
+            kind = one[0] if isinstance(one, bytes) else 0
+            fields = rlp.decode(one[1:]) if kind else one
+            to, _, data = fields[_TO[kind] : _TO[kind] + 3]
+            found.append((to, data))
+    except (RLPException, IndexError, TypeError, KeyError, ValueError) as error:
+        raise InvalidPayload(f"a payload that spells no block: {type(error).__name__}") from error
+    return found
+
+
+class Engine:
+    """The verbs, on one tree."""
+
+    def __init__(self, evm: Evm, law: ChainLaw) -> None:
+        self._evm, self._law = evm, law
+        self.verbs: Mapping[str, Callable[..., Any]] = {
+            "genesis": lambda: evm.genesis,
+            "build": self._build,
+            "judge": self._judge,
+            "replay": self._replay,
+            "known": lambda name: self._name(name) in evm,
+            "follow": self._follow,
+            "account": self._account,
+            "call": self._call,
+            "places": lambda transactions: [*map(self._place, transactions)],
+            "receipts": self._receipts,
+            "anchored": self._anchored,
+            "payload": lambda name: evm.payload(self._name(name)),
+        }
+
+    def _name(self, name: bytes) -> Digest:
+        return self._evm.genesis if name == FIRST else Digest(name)
+
+    # ------------------------------------------------------------------ blocks
+
+    def _build(self, terms: Sequence[Any], transactions: Sequence[bytes]) -> list[Any]:
+        asked = terms_from(terms)
+        name, block = self._evm.build(self._name(asked.parent), attributes_of(asked, self._law), transactions)
+        return [name, self._kind(asked, block) + block]
+
+    def _kind(self, terms: PayloadTerms, block: bytes) -> bytes:
+        """Whether something waited: grants, or a transaction beside the one that mints."""
+        calls = calls_of(block)
+        mint = self.mint(terms)
+        waiting = len(calls) - (mint is not None and calls[:1] == [(mint.to, mint.data)])
+        return BUSY if waiting or terms.grants else IDLE
+
+    def mint(self, terms: PayloadTerms) -> Order | None:
+        """The call that a payload has to begin with; None where nothing is to be minted."""
+        if terms.payout is None:
+            return None
+        return mint(terms.payout, attributes_of(terms, self._law).timestamp, terms.siblings)
+
+    def _owes_mint(self, terms: PayloadTerms) -> Order | None:
+        """The same, unless the publisher's account has not the coins for it: then the payload may do without."""
+        wanted = self.mint(terms)
+        if wanted is None:
+            return None
+        parent = self._name(terms.parent)
+        price = 2 * self._evm.header(parent).base_fee_per_gas
+        return wanted if self._evm.at(parent).balance(terms.recipient) >= wanted.gas * price else None
+
+    def _judge(self, terms: Sequence[Any], name: bytes, payload: bytes) -> None:
+        asked, block = terms_from(terms), payload[1:]
+        if payload[:1] != self._kind(asked, block):
+            raise InvalidPayload("a payload that says that something waited for it, or that nothing did, and is wrong")
+        wanted = self._owes_mint(asked)
+        if wanted is not None and calls_of(block)[:1] != [(wanted.to, wanted.data)]:
+            raise InvalidPayload("a payload that does not begin with minting what its parent's block is worth")
+
+        def judge(executed: Executed) -> None:
+            if wanted is not None and not executed.receipts[0].ok:
+                raise InvalidPayload("a payload whose minting fails")
+
+        says = attributes_of(asked, self._law)
+        self._evm.execute(self._name(asked.parent), says, block, Digest(name), judge)
+
+    def _replay(self, payload: bytes) -> None:
+        """A payload that was judged before, and got lost here."""
+        parent, says = self._evm.attributes_of(payload[1:])
+        self._evm.execute(parent, says, payload[1:])
+
+    def _follow(self, name: bytes) -> None:
+        self._evm.follow(self._name(name))
+
+    # ------------------------------------------------------------------ what is so
+
+    def _account(self, name: bytes, address: bytes) -> list[Any]:
+        view = self._evm.at(self._name(name))
+        return [view.nonce(Address(address)), wide(view.balance(Address(address)))]
+
+    def _call(self, name: bytes, sender: bytes, to: bytes, data: bytes) -> list[Any]:
+        made = self._evm.at(self._name(name)).call(Address(sender), Address(to), data)
+        return [made.ok, made.output, made.gas_used]
+
+    def _place(self, transaction: bytes) -> list[Any] | None:
+        found = self._evm.place(transaction)
+        if found is None:
+            return None
+        header = self._evm.header(found.name)
+        ok = self._evm.receipts(found.name)[found.at].ok
+        return [found.name, header.block_number, header.timestamp, ok]
+
+    def _anchored(self, first: int, last: int) -> list[Any]:
+        """Every session that was opened on the head's branch in payloads of those numbers, and what came of it in them.
+
+        session, owner, opened, last head or opening, closed or nothing: each of the last three number and time.
+        """
+        found: dict[bytes, list[Any]] = {}
+        for number in range(first, last + 1):
+            name = self._evm.numbered(number)
+            if name is None:
+                break
+            if not self._evm.has_anchors(name):
+                continue
+            at = [number, self._evm.header(name).timestamp]
+            for log in (log for one in self._evm.receipts(name) for log in one.logs):
+                match said(log):
+                    case Opened(session, owner):
+                        found[session] = [session, owner, at, at, None]
+                    case Headed(session) if session in found:
+                        found[session][3] = at
+                    case Closed(session) if session in found:
+                        found[session][4] = at
+                    case _:
+                        pass
+        return [*found.values()]
+
+    def _receipts(self, name: bytes) -> list[Any]:
+        return [
+            [one.ok, one.gas_used, [[log.address, list(log.topics), log.data] for log in one.logs]]
+            for one in self._evm.receipts(self._name(name))
+        ]

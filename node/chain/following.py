@@ -1,0 +1,261 @@
+"""The execution layer beside the consensus: payloads judged and built as the replica asks, its head followed, transactions spread.
+
+    replica: ExecutePayload, BuildPayload ──→ executor ──→ PayloadJudged, PayloadBuilt ──→ replica
+    replica: NewBlock, votes               ──→ head    ──→ executor.follow, mempool.settle, whoever waits for a head
+    gossip topic "transactions" ──→ mempool            submit ──→ mempool, gossip
+
+What the executor lacks of our own chain (a folder that was lost) it is given again from the blocks that the node kept.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+from consensus.block import read_block
+from consensus.encoding import Malformed
+from consensus.ids import Address, Digest, NodeId
+from consensus.payload import FIRST, PayloadTerms
+from consensus.replica import ConsensusReplica
+from consensus.wishes import BuildPayload, ExecutePayload, NewBlock
+from node.chain.executor import Executor, PayloadRefused, TransactionAt
+from node.chain.genesis import BASE_FEE
+from node.chain.mempool import Known, Mempool
+from node.chain.onsystem import mint
+from node.chain.transactions import Transaction, address_of, read, sign
+from node.exits import Unavailable
+from node.log import EventLog
+from node.net.host import Host
+from node.overlay.agreement import PayloadBuilt, PayloadJudged
+from node.overlay.topics import Delivered, Publish, Ruling, Subscribe
+
+TOPIC: Final = "transactions"
+MINT_FEE_WEI: Final = 1_000_000 * BASE_FEE
+"""The most that a publisher pays for gas to mint: without it its block is none."""
+LOOK_S: Final = 1.0
+"""How often votes may have moved the head without a block."""
+
+
+class AccountBalance(NamedTuple):
+    """What an account has at the head."""
+
+    address: Address
+    wei: int
+    lucid: int
+    """In base units, 10¹⁸ a LUCID."""
+
+
+class Builder(Protocol):
+    """What a node adds to its own payloads."""
+
+    async def own(self, terms: PayloadTerms) -> tuple[list[bytes], tuple[Address, ...]]:
+        """Transactions to begin a payload with, and the accounts of which no others go into it."""
+
+
+class NothingOwn:
+    """A node that adds nothing."""
+
+    async def own(self, terms: PayloadTerms) -> tuple[list[bytes], tuple[Address, ...]]:
+        """Nothing."""
+        del terms
+        return [], ()
+
+
+class Minting:
+    """A node that begins its payloads with minting what the block before is worth, from its own account."""
+
+    def __init__(self, executor: Executor, secret: bytes) -> None:
+        self._executor, self._secret, self._address = executor, secret, address_of(secret)
+
+    async def own(self, terms: PayloadTerms) -> tuple[list[bytes], tuple[Address, ...]]:
+        """The call, where there is something to mint; what else the account has waiting goes into a later block."""
+        if terms.payout is None:
+            return [], ()
+        law = self._executor.law
+        call = mint(terms.payout, law.began_s + terms.slot * law.slot_s, terms.siblings)
+        account = await self._executor.account(terms.parent, self._address)
+        fee = min(MINT_FEE_WEI, account.wei // call.gas)
+        data = sign(self._secret, law.chain_id, account.nonce, call.to, call.data, call.gas, tip=0, fee=fee)
+        return [data], (self._address,)
+
+
+class Chain:
+    """One node's execution layer; its host runs the machine of which the replica is a part."""
+
+    def __init__(self, host: Host, replica: ConsensusReplica, executor: Executor, log: EventLog) -> None:
+        self._host, self.replica, self.executor, self._log = host, replica, executor, log
+        self.mempool = Mempool()
+        self.builder: Builder = NothingOwn()
+        self.account: Address | None = None
+        """Whose holding is looked at whenever the head moves."""
+        self.holding: AccountBalance | None = None
+        self.head: Digest = FIRST
+        """The payload of the head, once it is executed."""
+        self._asked, self._asks = trio.open_memory_channel[ExecutePayload | BuildPayload](float("inf"))
+        self._stirred = trio.Event()
+        self._moved = trio.Event()
+        self._arrived = trio.Event()
+        host.on_fact(ExecutePayload, self._asked.send_nowait)
+        host.on_fact(BuildPayload, self._asked.send_nowait)
+        host.on_fact(NewBlock, lambda _fact: self._stirred.set())
+        host.on_fact(Delivered, self._delivered)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; starts when the executor has all that the node's chain has. The host runs already."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.executor.run)
+            self._host.tell(Subscribe(TOPIC))
+            await self._catch_up(self.replica.head().id)
+            await self._settle()
+            task_status.started()
+            nursery.start_soon(self._answer)
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._learn)
+
+    async def moved(self) -> None:
+        """Wait for another head."""
+        await self._moved.wait()
+
+    # ------------------------------------------------------------------ payloads
+
+    async def _answer(self) -> None:
+        """One question after the other: the executor has one core."""
+        async for asked in self._asks:
+            if isinstance(asked, ExecutePayload):
+                await self._judge(asked)
+            else:
+                await self._build(asked)
+
+    async def _judge(self, asked: ExecutePayload) -> None:
+        header, payload = asked.block.header, asked.block.body.payload
+        try:
+            try:
+                await self.executor.judge(asked.terms, header.payload, payload)
+            except KeyError:
+                await self._catch_up(header.parent)
+                await self.executor.judge(asked.terms, header.payload, payload)
+        except PayloadRefused as error:
+            self._log.warning("payload.refused", slot=header.slot, proposer=header.entity, reason=str(error))
+            self._host.tell(PayloadJudged(asked.call, False))
+            return
+        self._host.tell(PayloadJudged(asked.call, True))
+
+    async def _build(self, asked: BuildPayload) -> None:
+        terms = asked.terms
+        own, without = await self.builder.own(terms)
+        waiting = self.mempool.best(BASE_FEE, without)
+        name, payload = await self.executor.build(terms, [*own, *waiting])
+        self._host.tell(PayloadBuilt(asked.call, name, payload))
+
+    async def _catch_up(self, block: Digest) -> None:
+        """Give the executor the payloads of our chain up to a block that it lacks, from where it has them on."""
+        missing: list[bytes] = []
+        at = block
+        while at != self.replica.finalised.past.genesis:
+            data = self.replica.block(at)
+            if data is None:  # below the checkpoint at which this node began
+                break
+            kept = read_block(data)
+            if await self.executor.knows(kept.header.payload):
+                break
+            missing.append(kept.body.payload)
+            at = kept.header.parent
+        if missing:
+            self._log.info("chain.replayed", blocks=len(missing))
+        for payload in reversed(missing):
+            try:
+                await self.executor.replay(payload)
+            except KeyError:
+                raise Unavailable(
+                    "this node began at a checkpoint, and the accounts that came with it are gone: "
+                    "`lucid-node checkpoint load` a younger file, which brings them again"
+                ) from None
+
+    # ------------------------------------------------------------------ the head
+
+    async def _follow(self) -> None:
+        while True:
+            self._stirred = trio.Event()
+            if self.replica.head().payload != self.head:
+                await self._settle()
+            with trio.move_on_after(LOOK_S):
+                await self._stirred.wait()
+
+    async def _settle(self) -> None:
+        """Follow the replica's head, and let go of what it has of the transactions that wait."""
+        name = self.replica.head().payload
+        await self.executor.follow(name)
+        whose = {*self.mempool.senders, *([] if self.account is None else [self.account])}
+        found = {sender: await self.executor.account(name, sender) for sender in whose}
+        self.mempool.settle({sender: (one.nonce, one.wei) for sender, one in found.items()})
+        if self.account is not None:
+            self.holding = AccountBalance(
+                self.account, found[self.account].wei, await self.executor.lucid(name, self.account)
+            )
+        self._tell_replica()
+        self.head = name
+        moved, self._moved = self._moved, trio.Event()
+        moved.set()
+
+    # ------------------------------------------------------------------ transactions
+
+    def judge(self, topic: str, author: NodeId, data: bytes) -> Ruling:
+        """Gossip's rule for transactions."""
+        del topic, author
+        try:
+            read(data, self.executor.law.chain_id)
+        except Malformed:
+            return Ruling.REJECT
+        return Ruling.ACCEPT
+
+    def _delivered(self, fact: Delivered) -> None:
+        if fact.topic != TOPIC:
+            return
+        try:
+            self.mempool.take(read(fact.data, self.executor.law.chain_id), fact.data)
+        except (Known, Malformed) as error:
+            self._log.debug("transaction.left", reason=str(error) or "known")
+        self._arrived.set()
+        self._tell_replica()
+
+    def _tell_replica(self) -> None:
+        """Whether something waits, so that whoever may publish does."""
+        self.replica.pools.transactions_wait = len(self.mempool) > 0
+
+    async def _learn(self) -> None:
+        """Ask what those have whose transactions have come since the last head."""
+        while True:
+            await self._arrived.wait()
+            self._arrived = trio.Event()
+            for sender in self.mempool.unknown:
+                known = await self.executor.account(self.head, sender)
+                self.mempool.learn(sender, known.nonce, known.wei)
+
+    @property
+    def final_number(self) -> int:
+        """The number of the last final payload."""
+        return self.replica.finalised.past.height
+
+    async def account_of(self, address: Address) -> tuple[int, int]:
+        """An account's number and coins at the head."""
+        found = await self.executor.account(self.head, address)
+        return found.nonce, found.wei
+
+    async def places_of(self, transactions: Sequence[bytes]) -> list[TransactionAt | None]:
+        """Where each transaction is on the head's branch, if it is."""
+        return await self.executor.places(transactions)
+
+    def waits(self, transaction: bytes) -> bool:
+        """Whether a transaction waits in the mempool."""
+        return transaction in self.mempool
+
+    async def submit(self, data: bytes) -> Transaction:
+        """Take a transaction in and spread it; raises Malformed with what is wrong, Known for one that is here."""
+        one = read(data, self.executor.law.chain_id)
+        if not self.mempool.knows(one.sender):
+            known = await self.executor.account(self.head, one.sender)
+            self.mempool.learn(one.sender, known.nonce, known.wei)
+        self.mempool.take(one, data)
+        self._tell_replica()
+        self._host.tell(Publish(TOPIC, data))
+        return one
