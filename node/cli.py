@@ -229,7 +229,11 @@ def _recording(add: _Add) -> None:
 
 
 def _inspecting(add: _Add) -> None:
-    add("sessions", "list the sessions of this home", "listing:list_sessions")
+    made = add("sessions", "list the sessions of this home, and how far each is on the chain", "listing:list_sessions")
+    made.add_argument(
+        "--chain", action="store_true", help="list what anybody opened on the chain, and what was abandoned"
+    )
+    made.add_argument("--hours", type=int, default=720, metavar="N", help="with --chain: of the last N HOURs (720)")
     made = add("label", "call a session something; the owner's other devices see it", "annotating:label")
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("text", metavar="TEXT", help="what it is called; an empty text takes the label away")
@@ -240,8 +244,12 @@ def _inspecting(add: _Add) -> None:
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("--reason", metavar="TEXT", default="", help="why, as for which case")
     made.add_argument("--release", action="store_true", help="take away the holds that this device knows of")
-    made = add("verify", "check a session of this home or a proof bundle; needs no secret", "inspection:run_verify")
+    made = add("verify", "check a session of this home or a proof bundle; needs no secret", "verifying:run_verify")
     made.add_argument("what", metavar="SESSION|BUNDLE", help="a session id, or its first digits, or a bundle file")
+    made.add_argument("--network", metavar="FILE", help="check its anchors against this network's genesis (the home's)")
+    made.add_argument(
+        "--checkpoint", metavar="FILE", help="trust this checkpoint's voters and not those of the genesis"
+    )
     made.add_argument("--signer", type=_signer, metavar="KEY", help="the signer's key that you trust, 64 hex digits")
     made.add_argument(
         "--require", choices=("signer", "chunks", "witnessed", "final"), help="exit 1 unless this holds as well"
@@ -253,6 +261,7 @@ def _inspecting(add: _Add) -> None:
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("--out", metavar="FILE", required=True, help="the bundle")
     made.add_argument("--with-chunks", action="store_true", help="put the sealed chunks in as well")
+    made.add_argument("--anchored", action="store_true", help="exit 3 unless its anchors are final and go in, too")
     made = add("play", "write the decrypted recording", "inspection:play")
     made.add_argument("session", metavar="SESSION", help="a session id, or its first digits")
     made.add_argument("--out", metavar="FILE", required=True, help="the recording")
@@ -279,7 +288,12 @@ def _keys(add: _Add) -> None:
     made.add_argument(
         "--vault-passphrase-file", metavar="FILE", help="passphrase of the new vault, if not the export's"
     )
-    add("rotate", "record from now on under a new master key; what was recorded keeps its own", "keyring:rotate_keys")
+    made = add(
+        "rotate", "record from now on under a new master key; what was recorded keeps its own", "keyring:rotate_keys"
+    )
+    made.add_argument(
+        "--account", action="store_true", help="give the chain's account a new key, and leave the master keys"
+    )
     made = add("drill", "try whether exported keys alone would open this home's recordings", "keyring:drill_keys")
     made.add_argument("--from", dest="file", metavar="FILE", required=True, help="the exported keys")
     made.add_argument("--export-passphrase-file", metavar="FILE", help="passphrase of the export, if not the vault's")

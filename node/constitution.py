@@ -12,6 +12,7 @@ from consensus.params import DEVNET, MAINNET, Params, complaints
 from consensus.registry import founding
 from consensus.signing import verify_as_is
 from consensus.state import State, genesis_state
+from node.chain.genesis import ChainLaw
 from node.network import Genesis, Mode, NetworkTerms
 
 HOURS_A_DAY: Final = 24
@@ -45,6 +46,13 @@ def law_of(terms: NetworkTerms) -> Constitution:
     genesis = terms.genesis
     difficulty = 1 << genesis.admission_bits
     return Constitution(terms.network, params_of(genesis), genesis.founders, difficulty)
+
+
+def chain_law_of(terms: NetworkTerms) -> ChainLaw:
+    """What the network's genesis means for its execution layer; the chain id follows from the network's, below 2³¹ for all clients."""
+    genesis = terms.genesis
+    chain_id = int.from_bytes(terms.network[:4], "big") >> 1 | 1 << 30
+    return ChainLaw(chain_id, genesis.created // 1_000, (), genesis.timing.slot_s)
 
 
 def rules_of(law: Constitution) -> tuple[Rules, State]:

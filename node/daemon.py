@@ -15,12 +15,16 @@ from importlib.metadata import version
 
 import trio
 
-from consensus.ids import Millis, NodeId
+from consensus.ids import Millis, NodeId, SessionId
 from consensus.replica import ConsensusReplica
 from consensus.signatory import Own
 from consensus.signing import verify_as_is
 from consensus.wishes import DoubleHeard, NewFinal, RecordRefused
-from node.constitution import law_of, obstacle, rules_of
+from node.admitting import Admitting
+from node.chain.executor import Executor
+from node.chain.following import TOPIC, Chain, Minting
+from node.chain.outbox import Outbox
+from node.constitution import chain_law_of, law_of, obstacle, rules_of
 from node.control.annotating import Annotating
 from node.control.calls import Calls
 from node.control.ledger import Keeping
@@ -38,7 +42,9 @@ from node.overlay.custody import ReplicateLimits
 from node.overlay.machine import Rejected
 from node.overlay.peer import Peer, PeerLimits, Surroundings
 from node.overlay.reconcile import ReconcileLimits
+from node.overlay.topics import Ruling
 from node.presence import Presence
+from node.sessions.anchoring import Anchoring
 from node.sessions.annotations import Annotations
 from node.sessions.desk import OpenHome
 from node.sessions.holding import Custodian
@@ -85,9 +91,13 @@ class Daemon:
             seed_at=lambda slot: interim_seed(network, slot),
             is_here=desk.chunks.has,
             consensus=self._consensus() if obstacle(terms.genesis) is None else None,
+            execution=None,
+            rules={TOPIC: self._judge_transaction},
         )
         self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())
+        self.chain = self._chain()
+        self.admitting = Admitting(self.host, network, self.me, log)
         inventory = self.peer.replicate.inventory
         self.presence = Presence(self.host, self.peer, book, calendar, network)
         self.replication = Replication(self.host, inventory, desk.store, desk.chunks, desk.secrets, calendar, network)
@@ -103,6 +113,7 @@ class Daemon:
             lambda: self.peer.connected,
             desk.config.stripes,
         )
+        self.anchoring = self._anchoring()
         self.annotations = Annotations(desk.store, desk.chunks, desk.secrets)
         self.index = IndexLog(self.host, self.peer, self.annotations.fold)
         self.sharing = Sharing(self.host, self.peer, self.index, self.annotations, log)
@@ -111,7 +122,7 @@ class Daemon:
             desk, self.host, self.replication, self.restore, self.index, self.annotations, log, look_s
         )
         self.control = Control(desk.home.path)
-        Keeping(desk.store, self.sessions.sealed).offer(self.control)
+        Keeping(desk.store, self._kept).offer(self.control)
         Calls(self).offer(self.control)
         Annotating(desk.store, self.annotations, self.host.clock.now).offer(self.control)
         self.host.on_fact(Rejected, lambda fact: log.debug("frame.rejected", peer=fact.peer, reason=fact.reason))
@@ -128,6 +139,35 @@ class Daemon:
         return lambda rows: ConsensusReplica(
             rules, genesis, self.calendar.began, own, kept(rows), lambda table, key: store.peek(table, (key,))
         )
+
+    def _chain(self) -> Chain | None:
+        """The execution layer, on a network that has a chain."""
+        if self.peer.agreement is None:
+            return None
+        executor = Executor(self.desk.home.path / "chain", chain_law_of(self.terms))
+        made = Chain(self.host, self.peer.agreement.replica, executor, self.log)
+        made.builder, made.account = Minting(executor, self.desk.secrets.account_key), self.desk.secrets.address
+        return made
+
+    def _anchoring(self) -> Anchoring | None:
+        """What goes of this home's sessions on the chain."""
+        if self.chain is None:
+            return None
+        desk, chain, chain_id = self.desk, self.chain, self.chain.executor.law.chain_id
+        *former, outbox = (
+            Outbox(desk.store, chain, secret, chain_id, self.log)
+            for secret in (*desk.secrets.former, desk.secrets.account_key)
+        )
+        return Anchoring(desk.store, outbox, former, self.replication, self.calendar, self.network, self.host.clock)
+
+    def _kept(self, session: SessionId) -> None:
+        """A recorder has given us a record."""
+        self.sessions.sealed(session)
+        if self.anchoring is not None:
+            self.anchoring.stir(session)
+
+    def _judge_transaction(self, topic: str, author: NodeId, data: bytes) -> Ruling:
+        return Ruling.IGNORE if self.chain is None else self.chain.judge(topic, author, data)
 
     def _turn_clock(self, fact: ClockOffset) -> None:
         """Go by the peers' time, and say so where the difference keeps this node from its duties."""
@@ -157,6 +197,14 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.custodian.run)
             self.addresses = await nursery.start(self.host.run)
+            if self.chain is not None:
+                await nursery.start(self.chain.run)
+                nursery.start_soon(self.admitting.run)
+            if self.anchoring is not None:
+                for outbox in self.anchoring.outboxes.values():
+                    await outbox.load()
+                    nursery.start_soon(outbox.run)
+                nursery.start_soon(self.anchoring.run)
             await self.custodian.sweep()
             self.presence.advertise(Advert(self.addresses, self.capacity, f"lucid-node {version('lucid-node')}"[:32]))
             nursery.start_soon(self.presence.run)

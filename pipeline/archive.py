@@ -1,7 +1,8 @@
 r"""The proof bundle's container: a plain ustar archive with exactly one spelling.
 
-    lucid-bundle          "1\\n", the version of this layout
+    lucid-bundle          "1\\n", the version of this layout, or "2\\n" where there are anchors
     opening.cbor  heads.cbor  listing.cbor  proofs.cbor  manifest.cbor  manifest.json
+    anchors.cbor                                          what the network's chain says of the session: opaque here
     chunks/video-00000000.sealed …                                        with --with-chunks only
 
 `tar xf` opens it anywhere, in any year. Each header is a function of name and size alone, padding is zeros, two zero
@@ -17,8 +18,10 @@ from pipeline.manifest import Chunk
 
 VERSION_NAME: Final = "lucid-bundle"
 VERSION: Final = b"1\n"
+VERSION_ANCHORED: Final = b"2\n"
 CHUNKS: Final = "chunks/"
 RECORDS: Final = ("opening.cbor", "heads.cbor", "listing.cbor", "proofs.cbor", "manifest.cbor", "manifest.json")
+ANCHORS: Final = "anchors.cbor"
 _BLOCK: Final = 512
 _END: Final = bytes(2 * _BLOCK)
 

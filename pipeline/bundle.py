@@ -19,7 +19,16 @@ from consensus.encoding import Malformed, decode, encode
 from consensus.ids import Digest, session_id
 from consensus.records import unpack
 from consensus.signing import verify as verify_signature
-from pipeline.archive import CHUNKS, RECORDS, VERSION, VERSION_NAME, chunk_name, entries
+from pipeline.archive import (
+    ANCHORS,
+    CHUNKS,
+    RECORDS,
+    VERSION,
+    VERSION_ANCHORED,
+    VERSION_NAME,
+    chunk_name,
+    entries,
+)
 from pipeline.manifest import (
     Chunk,
     Closer,
@@ -42,9 +51,10 @@ Read = Callable[[Chunk], "memoryview | bytes | None"]
 Spread = Callable[[Callable[[Chunk], "Fault | None"], Iterable[Chunk]], Iterable["Fault | None"]]
 Found = TypeVar("Found")
 
+NO_TIME: Final = "when it was recorded: no anchor and no witness vouches for the times"
 NOT_PROVEN: Final = (
     "that the capture shows what was on the screen",
-    "when it was recorded: no anchor and no witness vouches for the times",
+    NO_TIME,
     "that the signer is who you think it is, unless you compare the signer's key",
 )
 
@@ -82,6 +92,9 @@ class Verdict:
     chunks: tuple[Chunk, ...] = ()
     with_chunks: bool = False
     bytes_checked: int = 0
+    heads: tuple[Signed, ...] = ()
+    anchors: bytes | None = None
+    """What the bundle has of the chain, unchecked: it takes the network's genesis to (node/chain/evidence)."""
 
     @property
     def valid(self) -> bool:
@@ -153,7 +166,8 @@ def verify(evidence: Evidence, spread: Spread = in_turn) -> Verdict:
             if fault is not None:
                 findings.faults.append(fault)
     checked = sum(chunk.size for chunk in chunks) if evidence.read is not None else 0
-    return Verdict(tuple(findings.faults), opening, manifest, chunks, evidence.read is not None, checked)
+    with_chunks = evidence.read is not None
+    return Verdict(tuple(findings.faults), opening, manifest, chunks, with_chunks, checked, heads or ())
 
 
 def verify_bundle(archive: memoryview, spread: Spread = in_turn) -> Verdict:
@@ -167,13 +181,14 @@ def verify_bundle(archive: memoryview, spread: Spread = in_turn) -> Verdict:
     except Malformed as error:
         findings.say("bundle", str(error))
     version = bytes(found.get(VERSION_NAME, b""))
-    if version != VERSION:
+    if version not in {VERSION, VERSION_ANCHORED}:
         unknown = (
             f"of a layout ({version!r}) that this program does not know: take a newer one" if version else "missing"
         )
         findings.say("bundle", f"this is no readable proof bundle: {VERSION_NAME} is {unknown}")
         return Verdict(tuple(findings.faults))
-    for name in RECORDS:
+    anchors = (ANCHORS,) if version == VERSION_ANCHORED else ()
+    for name in (*RECORDS, *anchors):
         if name not in found:
             findings.say("bundle", f"{name} is missing from the bundle")
     parts = [bytes(found.get(name, b"")) for name in RECORDS]
@@ -181,10 +196,11 @@ def verify_bundle(archive: memoryview, spread: Spread = in_turn) -> Verdict:
     with_chunks = any(name.startswith(CHUNKS) for name in found)
     read: Read | None = (lambda chunk: found.get(chunk_name(chunk))) if with_chunks else None
     verdict = verify(Evidence(opening, heads, listing, manifest, read, rendered, proofs), spread)
-    expected = [VERSION_NAME, *RECORDS, *(map(chunk_name, verdict.chunks) if with_chunks else ())]
+    expected = [VERSION_NAME, *RECORDS, *anchors, *(map(chunk_name, verdict.chunks) if with_chunks else ())]
     if [name for name in found if name not in expected] or not _in_order(list(found), expected):
         findings.say("bundle", "the bundle holds files that do not belong there, or not in their order")
-    return replace(verdict, faults=(*findings.faults, *verdict.faults))
+    evidence = bytes(found[ANCHORS]) if anchors and ANCHORS in found else None
+    return replace(verdict, faults=(*findings.faults, *verdict.faults), anchors=evidence)
 
 
 def _in_order(found: list[str], expected: list[str]) -> bool:

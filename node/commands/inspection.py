@@ -3,29 +3,25 @@
 import argparse
 import contextlib
 import errno
-import mmap
 import os
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from consensus.encoding import Malformed
 from consensus.ids import Digest, SessionId
 from consensus.records import unpack
+from node.commands.anchored import evidence_of
 from node.config import Home
-from node.console import Console, Progress, moment, size
+from node.console import Console, size
 from node.exits import DONE, NO, Refuted, Unavailable, Usage
 from node.naming import begun_by, is_beginning
 from node.sessions.records import Kept, load, proofs, sessions
 from node.store.files import ChunkFiles
 from node.store.reading import Reader, StoreDamaged, read_only
-from pipeline.archive import VERSION, VERSION_NAME, chunk_name, end, header, padding
-from pipeline.bundle import Evidence, Fault, Read, Verdict, verify, verify_bundle
-from pipeline.manifest import Chunk, Head, render
+from pipeline.archive import ANCHORS, VERSION, VERSION_ANCHORED, VERSION_NAME, chunk_name, end, header, padding
+from pipeline.manifest import Head, render
 from pipeline.sealed import OVERHEAD, PLAIN_BYTES_MAX
 from pipeline.stream import Stream
 
@@ -52,7 +48,7 @@ def reading(home: Home) -> Iterator[Reader]:
             ) from error
 
 
-def _which(reader: Reader, wanted: str) -> SessionId:
+def which(reader: Reader, wanted: str) -> SessionId:
     """The session whose id begins with the digits, at least 4 of them; raises Usage, Unavailable."""
     if not is_beginning(wanted):
         raise Usage(f"{wanted} is neither a file nor the beginning of a session id: `lucid-node sessions` lists them")
@@ -67,7 +63,8 @@ def records_of(reader: Reader, session: SessionId) -> Kept:
     return kept
 
 
-def _closed(reader: Reader, session: SessionId) -> Kept:
+def closed_session(reader: Reader, session: SessionId) -> Kept:
+    """All records of a session that is closed; raises Unavailable for one that is not."""
     kept = records_of(reader, session)
     if kept.manifest_bytes is None:
         raise Unavailable(
@@ -76,174 +73,12 @@ def _closed(reader: Reader, session: SessionId) -> Kept:
     return kept
 
 
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[memoryview]:
-    """A file's bytes without reading them all into memory; raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        length = os.fstat(fd).st_size
-        if not length:
-            yield memoryview(b"")
-            return
-        with mmap.mmap(fd, length, prot=mmap.PROT_READ) as view:
-            whole = memoryview(view)
-            try:
-                yield whole
-            finally:
-                with contextlib.suppress(BufferError):
-                    whole.release()
-    finally:
-        os.close(fd)
-
-
-def _side_by_side(check: Callable[[Chunk], Fault | None], chunks: Iterable[Chunk]) -> Iterable[Fault | None]:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(check, chunks))
-
-
-def _bring(session: str, args: argparse.Namespace, home: Home, console: Console) -> None:
+def bring_back(session: str, args: argparse.Namespace, home: Home, console: Console) -> None:
     """With --from-network, have the daemon fetch what this disk lacks."""
     if args.from_network:
         from node.commands.asking import bring
 
         bring(session, home, console)
-
-
-def run_verify(args: argparse.Namespace, home: Home, console: Console) -> int:
-    """`lucid-node verify`: exit 0 when intact and what was required holds, else 1."""
-    wanted = Path(args.what)
-    if wanted.is_dir():
-        raise Usage(f"{args.what} is a folder: name a session or a bundle file")
-    if wanted.is_file():
-        with contextlib.ExitStack() as stack:
-            try:
-                view = stack.enter_context(_mapped(wanted))
-            except OSError as error:
-                raise Unavailable(f"{args.what} cannot be read: {error.strerror}") from error
-            verdict = verify_bundle(view, _side_by_side)
-    elif "/" in args.what or "." in args.what:
-        raise Unavailable(f"{args.what} is not there: name a bundle file, or a session of this home")
-    else:
-        _bring(args.what, args, home, console)
-        verdict = _verify_session(args.what, home, console)
-    return _answer(verdict, args, console)
-
-
-def _reader(files: ChunkFiles, progress: Progress) -> Read:
-    """Reads a chunk into a buffer that its thread reuses: fresh memory for each would cost more than the hashing."""
-    local, done = threading.local(), [0]
-
-    def read(chunk: Chunk) -> memoryview | None:
-        done[0] += chunk.size
-        progress.update(done[0])
-        try:
-            with open(files.path(chunk.file), "rb", buffering=0) as file:
-                length = os.fstat(file.fileno()).st_size
-                if length > READ_BYTES_MAX:
-                    return memoryview(b"")  # no sealer wrote it: a fault, and no reason to take its memory
-                if len(getattr(local, "buffer", b"")) < length:
-                    local.buffer = bytearray(length)
-                view = memoryview(local.buffer)[:length]
-                filled = 0
-                while filled < length and (count := file.readinto(view[filled:])):
-                    filled += count
-                return view[:filled]
-        except FileNotFoundError:
-            return None
-
-    return read
-
-
-def _verify_session(wanted: str, home: Home, console: Console) -> Verdict:
-    with reading(home) as reader:
-        session = _which(reader, wanted)
-        try:
-            kept = _closed(reader, session)
-            evidence = kept.evidence(None)
-            total = sum(chunk.size for chunk in kept.chunks)
-        except (Malformed, StoreDamaged) as error:
-            return Verdict((Fault("store", f"the records of session {session.hex()} are damaged: {error}"),))
-    progress = console.progress("verified", total=total)
-    read = _reader(ChunkFiles(home.chunks), progress)
-
-    records = (evidence.opening, evidence.heads, evidence.listing, evidence.manifest)
-    verdict = verify(Evidence(*records, read), _side_by_side)
-    progress.end()
-    return verdict
-
-
-def _answer(verdict: Verdict, args: argparse.Namespace, console: Console) -> int:
-    opening, manifest = verdict.opening, verdict.manifest
-    signer = opening.identity.hex() if opening else None
-    trusted = signer is not None and args.signer is not None and signer == args.signer.lower()
-    unmet = _unmet(verdict, args, trusted=trusted)
-    good = verdict.valid and unmet is None
-    _say_verdict(verdict, args, console, trusted=trusted)
-    if verdict.valid and unmet:
-        console.say(unmet)
-    console.result(
-        {
-            "valid": verdict.valid,
-            "session": opening.session if opening else None,
-            "faults": [asdict(fault) for fault in verdict.faults],
-            "signer": signer,
-            "signer_trusted": trusted,
-            "complete": manifest.complete if manifest else None,
-            "reason": manifest.reason if manifest else None,
-            "chunks": len(verdict.chunks),
-            "bytes": verdict.bytes_checked,
-            "root": manifest.root if manifest else None,
-            "gaps": len(manifest.gaps) if manifest else None,
-            "started": opening.started if opening else None,
-            "ended": manifest.ended if manifest else None,
-            "with_chunks": verdict.with_chunks,
-            "anchored": "none",
-            "trust": "none",
-            "trust_point": None,
-            "proven": verdict.proven,
-            "not_proven": verdict.not_proven,
-            "required": args.require,
-            "ok": good,
-        }
-    )
-    return DONE if good else NO
-
-
-def _unmet(verdict: Verdict, args: argparse.Namespace, *, trusted: bool) -> str | None:
-    if args.require == "signer" and not trusted:
-        return "Required: a trusted signer. The signer is not the one that --signer names."
-    if args.require == "chunks" and not verdict.with_chunks:
-        return "Required: the sealed chunks. This bundle does not hold them."
-    if args.require in {"witnessed", "final"}:
-        return f"Required: anchored as {args.require}. This session is not anchored."
-    return None
-
-
-def _say_verdict(verdict: Verdict, args: argparse.Namespace, console: Console, *, trusted: bool) -> None:
-    opening, manifest = verdict.opening, verdict.manifest
-    if not verdict.valid:
-        console.say(f"NOT VALID: {len(verdict.faults)} fault{'s' if len(verdict.faults) > 1 else ''}")
-        for fault in verdict.faults[:50]:
-            console.say(f"  {fault.chunk or fault.part}: {fault.reason}")
-        return
-    who = "by the signer you trust" if trusted else "but the signer is unknown to you"
-    console.say(f"Intact, {who}.")
-    if opening and manifest:
-        console.say(f"  session  {opening.session.hex()}")
-        console.say(f"  signer   {opening.identity.hex()}")
-        console.say(f"  time     {moment(opening.started)} to {moment(manifest.ended)}, by the recorder's own clock")
-        console.say(f"  chunks   {len(verdict.chunks)}, {size(verdict.bytes_checked)} checked")
-        console.say(f"  root     {manifest.root.hex()}")
-        if not manifest.complete:
-            console.say(f"  ended early: {manifest.reason}")
-        for gap in manifest.gaps:
-            console.say(
-                f"  gap of {(gap.last - gap.first) / 1000:.1f} s in the {gap.stream.name.lower()}: {gap.reason}"
-            )
-    for missing in verdict.not_proven:
-        console.say(f"  not proven: {missing}")
-    if not trusted and args.signer is None:
-        console.say("  compare the signer's key with --signer KEY")
 
 
 @contextlib.contextmanager
@@ -285,18 +120,22 @@ def _unnamed(target: Path) -> tuple[int, str | None]:
 def export(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node export`: a proof bundle."""
     with reading(home) as reader:
-        kept = _closed(reader, _which(reader, args.session))
+        kept = closed_session(reader, which(reader, args.session))
+        anchors, missing = evidence_of(home, kept.opening.session, reader)
     manifest = kept.manifest
     assert manifest is not None
+    if args.anchored and anchors is None:
+        raise Unavailable(f"session {manifest.session.hex()} has no anchors to export: {missing}")
     evidence, files = kept.evidence(None), ChunkFiles(home.chunks)
     records = {
-        VERSION_NAME: VERSION,
+        VERSION_NAME: VERSION if anchors is None else VERSION_ANCHORED,
         "opening.cbor": evidence.opening,
         "heads.cbor": evidence.heads,
         "listing.cbor": evidence.listing,
         "proofs.cbor": proofs(kept.chunks),
         "manifest.cbor": evidence.manifest,
         "manifest.json": render(kept.opening, manifest).encode(),
+        **({} if anchors is None else {ANCHORS: anchors}),
     }
     chunks = kept.chunks if args.with_chunks else ()
     progress = console.progress("exported", total=sum(chunk.size for chunk in chunks) or None)
@@ -314,6 +153,7 @@ def export(args: argparse.Namespace, home: Home, console: Console) -> int:
     progress.end()
     what = "with its chunks" if args.with_chunks else "without its chunks (--with-chunks adds them)"
     console.say(f"Exported session {manifest.session.hex()} {what}: {args.out}, {size(length)}.")
+    console.say("Its anchors are in it." if anchors is not None else f"It has no anchors: {missing}.")
     console.say(f"Anyone checks it: lucid-node verify {args.out}")
     console.result(
         {
@@ -321,6 +161,7 @@ def export(args: argparse.Namespace, home: Home, console: Console) -> int:
             "out": args.out,
             "bytes": length,
             "with_chunks": args.with_chunks,
+            "anchored": anchors is not None,
             "root": manifest.root,
         }
     )
@@ -340,9 +181,9 @@ def play(args: argparse.Namespace, home: Home, console: Console) -> int:
     from pipeline.restore import Damaged, stream_bytes
 
     stream = Stream[args.stream.upper()]
-    _bring(args.session, args, home, console)
+    bring_back(args.session, args, home, console)
     with reading(home) as reader:
-        kept = _closed(reader, _which(reader, args.session))
+        kept = closed_session(reader, which(reader, args.session))
     opening, manifest, files = kept.opening, kept.manifest, ChunkFiles(home.chunks)
     assert manifest is not None
     if stream not in opening.streams:

@@ -80,8 +80,14 @@ def rotate_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
     if answers(home.path):
         raise Unavailable(f"the node of {home.path} runs, and it holds the keys as they are: stop it, then rotate")
     phrase = passphrase_of(vault_bytes(home), args.passphrase_file, str(home.vault))
-    secrets = rotate(home.vault, phrase)
-    console.say(f"Sessions are now recorded under master key {len(secrets.masters) - 1}. Older ones keep theirs.")
+    secrets = rotate(home.vault, phrase, account=args.account)
+    if args.account:
+        console.say(
+            f"The account is now 0x{secrets.address.hex()}: the next registration binds it to this node's identity."
+        )
+        console.say("What the former one opened on the chain it still closes; its LUCID and its coins stay its own.")
+    else:
+        console.say(f"Sessions are now recorded under master key {len(secrets.masters) - 1}. Older ones keep theirs.")
     console.say(
         "Exports made before do not hold it: `lucid-node keys export --out FILE`, then `keys drill --from FILE`."
     )

@@ -14,7 +14,7 @@ from node.commands.inspection import reading, records_of
 from node.config import Home, passphrase_file
 from node.console import Console, moment, size
 from node.control.client import NoDaemon, ask
-from node.exits import DONE
+from node.exits import DONE, Ended, Unavailable
 from node.sessions.placement import standing_kept
 from node.sessions.records import HOLDS, Kept, sessions
 from node.store.files import ChunkFiles
@@ -26,11 +26,13 @@ _UNSAID: typing.Final[Mapping[str, typing.Any]] = {"label": None, "notes": None,
 def list_sessions(args: argparse.Namespace, home: Home, console: Console) -> int:
     """`lucid-node sessions`."""
     home.check()
+    if args.chain:
+        return _list_chain(args, home, console)
     with _reading(home) as reader:
         said = _said(args, home, reader)
         rows = _rows(home, reader, said)
     if rows:
-        console.say(f"{'session':<14}{'started':<25}{'state':<11}{'chunks':>7}{'copies':>7}{'sealed':>12}")
+        console.say(f"{'session':<14}{'started':<25}{'state':<11}{'chunks':>7}{'copies':>7}{'sealed':>12}  chain")
     for row in rows:
         for line in _lines(row):
             console.say(line)
@@ -80,7 +82,9 @@ def _rows(home: Home, reader: Reader | None, said: Mapping[str, typing.Any] | No
     held = set() if reader is None else {bytes(key[0]).hex() for key, _ in reader.scan(HOLDS)}  # type: ignore[arg-type]
     known = {row["session"] for row in here}
     rows = here + [_elsewhere(one) for one in (said or {}).values() if one["session"] not in known]
+    anchors = _anchors(home)
     for row in rows:
+        row["chain"] = anchors.get(row["session"])
         one = None if said is None else said.get(row["session"], {"label": "", "notes": [], "holds": []})
         row.update(_UNSAID if one is None else {name: one[name] for name in _UNSAID})
         row["legal_hold"] = row["session"] in held or bool(row["holds"])
@@ -101,6 +105,46 @@ def _row(reader: Reader, kept: Kept, files: ChunkFiles) -> dict[str, typing.Any]
     }
 
 
+def _anchors(home: Home) -> Mapping[str, typing.Any]:
+    """How far each session is on the chain, as the running daemon knows; nothing without one."""
+    try:
+        found: Mapping[str, typing.Any] = ask(home.path, "anchors")["sessions"]
+    except (NoDaemon, Ended):  # or one of an earlier release
+        return {}
+    return found
+
+
+def _on_chain(chain: Mapping[str, typing.Any] | None) -> str:
+    """A session's state on the chain, and its blocks."""
+    if chain is None:
+        return ""
+    blocks = [chain["opened"]["block"], chain["last_head_block"], (chain["closed"] or {}).get("block")]
+    return f"{chain['state']} {'–'.join(str(block) for block in blocks if block is not None)}".rstrip()
+
+
+def _list_chain(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """`lucid-node sessions --chain`: what anybody opened on the network's chain."""
+    try:
+        answer = ask(home.path, "chain_sessions", {"hours": args.hours})
+    except NoDaemon as error:
+        raise Unavailable(f"{error}: the chain is asked of a running node") from error
+    rows = answer["sessions"]
+    if rows:
+        console.say(f"{'session':<14}{'owner':<14}{'state':<11}{'opened':<34}{'last seen':<34}closed")
+    for row in rows:
+        places = [
+            "–" if row[f"{what}_block"] is None else f"{row[f'{what}_block']} ({moment(Millis(row[what]))})"
+            for what in ("opened", "seen", "closed")
+        ]
+        console.say(
+            f"{row['session'][:12]:<14}{row['owner'][:12]:<14}{row['state']:<11}{places[0]:<34}{places[1]:<34}{places[2]}"
+        )
+    if not rows:
+        console.say(f"No session was opened on the chain in the last {args.hours} HOURs.")
+    console.result(answer)
+    return DONE
+
+
 _COUNTS: typing.Final = ("chunks", "here", "missing", "replicated", "copies", "copies_wanted", "owed")
 _ABSENT: typing.Final = ("ended", "bytes_in", "bytes_out", "root", "gaps", "codec", "complete", "filed", *_COUNTS)
 
@@ -116,7 +160,7 @@ def _lines(row: Mapping[str, typing.Any]) -> Iterator[str]:
     figures = ""
     if row["chunks"] is not None:
         figures = f"{row['chunks']:>7}{row['copies']:>5}/{row['copies_wanted']}{size(row['bytes_out']):>12}"
-    yield f"{row['session'][:12]:<14}{started:<25}{row['state']:<11}{figures}".rstrip()
+    yield f"{row['session'][:12]:<14}{started:<25}{row['state']:<11}{figures:<26}  {_on_chain(row['chain'])}".rstrip()
     if row["missing"]:
         yield f"  {row['missing']} of {row['chunks']} chunks are not on this disk"
     if row["owed"] and row["copies"]:

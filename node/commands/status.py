@@ -43,6 +43,11 @@ def _awake(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"directory  {facts['directory']} nodes, {facts['holders']} of them hold replicas"
     if (chain := facts["chain"]) is not None:
         yield from _chain(chain)
+    if (account := facts.get("account")) is not None:
+        yield (
+            f"account    0x{account['address']}: {int(account['lucid']) / 10**18:,.2f} LUCID, coins for gas "
+            f"{int(account['wei']) / 10**18:.6f}; {facts['transactions_waiting']} transactions wait"
+        )
     yield f"traffic    {size(facts['bytes_in'])} in, {size(facts['bytes_out'])} out, of the connections that are up"
     queues, offsets = facts["queues"], facts["offsets"]
     yield (

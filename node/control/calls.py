@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from consensus.ids import Network, NodeId, SessionId
+from node.chain.following import Chain
 from node.control.chain import account, standing
 from node.control.metrics import exposition
 from node.control.server import Control, Request
@@ -18,6 +19,7 @@ from node.network import NetworkTerms
 from node.overlay.entries import LogName
 from node.overlay.peer import Peer
 from node.presence import Presence
+from node.sessions.anchoring import ABANDONED_HOURS, Anchoring, told
 from node.sessions.life import Sessions
 from node.sessions.placement import newest, owed
 from node.sessions.restore import NotFound
@@ -41,6 +43,8 @@ class Shown(Protocol):
     presence: Presence
     sessions: Sessions
     tor: Tor | None
+    chain: Chain | None
+    anchoring: Anchoring | None
 
 
 class Calls:
@@ -54,6 +58,8 @@ class Calls:
         control.add("status", self._status)
         control.add("explain", self._explain)
         control.add("sessions", self._sessions)
+        control.add("anchors", self._anchors)
+        control.add("chain_sessions", self._chain_sessions)
         control.add("restore", self._restore)
         control.add_page("/metrics", self._metrics)
 
@@ -75,6 +81,8 @@ class Calls:
             "chain": None
             if daemon.peer.agreement is None
             else standing(daemon.peer.agreement.replica, daemon.host.clock.now(), daemon.peer.clocks),
+            "account": _account(daemon.chain),
+            "transactions_waiting": 0 if daemon.chain is None else len(daemon.chain.mempool),
             "tor": _tor(daemon.tor),
             "peers": [node.hex() for node in daemon.peer.connected],
             "bytes_in": sum(received for received, _ in traffic.values()),
@@ -114,6 +122,26 @@ class Calls:
     async def _sessions(self, _request: Request) -> Mapping[str, Any]:
         return {"sessions": await self._daemon.sessions.progress()}
 
+    async def _anchors(self, _request: Request) -> Mapping[str, Any]:
+        """How far each session is on the chain, and what the account has to pay for it."""
+        anchoring = self._daemon.anchoring
+        if anchoring is None:
+            return {"sessions": {}, "account": None, "wei": None}
+        return {"sessions": anchoring.told(), "account": anchoring.outbox.address, "wei": str(anchoring.outbox.wei)}
+
+    async def _chain_sessions(self, request: Request) -> Mapping[str, Any]:
+        """Every session of the last so many HOURs that was opened on the chain, by anybody, and whether it was abandoned."""
+        daemon, hours = self._daemon, request.args.get("hours")
+        if daemon.chain is None:
+            raise Unavailable("this network has no chain")
+        if not isinstance(hours, int) or hours < 1:
+            raise Usage("the argument hours is a whole number, 1 or more")
+        now_s, hour_s = daemon.host.clock.now() // 1_000, daemon.calendar.hour_ms // 1_000
+        height = daemon.chain.replica.head().height
+        first = max(0, height - hours * daemon.calendar.hour_slots)
+        found = await daemon.chain.executor.anchored(first, height)
+        return {"sessions": [told(one, now_s, ABANDONED_HOURS * hour_s) for one in found], "height": height}
+
     async def _restore(self, request: Request) -> Mapping[str, Any]:
         """Bring back the records of all sessions that this disk lacks, or the chunks of one session."""
         sessions = self._daemon.sessions
@@ -151,6 +179,13 @@ def _offset(daemon: Shown, log: LogName) -> Mapping[str, int]:
         "epoch": own[-1].epoch if own else 0,
         "entries": own[-1].seq + 1 if own else 0,
     }
+
+
+def _account(chain: Chain | None) -> Mapping[str, Any] | None:
+    """What this node's account has: wei and base units of LUCID as texts, which may not fit other languages' numbers."""
+    if chain is None or chain.holding is None:
+        return None
+    return {"address": chain.holding.address, "wei": str(chain.holding.wei), "lucid": str(chain.holding.lucid)}
 
 
 def _tor(tor: Tor | None) -> Mapping[str, Any] | None:

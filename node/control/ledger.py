@@ -73,10 +73,10 @@ def _asked(home: Path, call: str, args: Mapping[str, Any]) -> None:
 
 
 class Keeping:
-    """The daemon's side: `sealed` is called after each chunk and manifest that is new."""
+    """The daemon's side: `kept` is called after each record that is new."""
 
-    def __init__(self, store: Store, sealed: Callable[[SessionId], None]) -> None:
-        self._store, self._sealed = store, sealed
+    def __init__(self, store: Store, kept: Callable[[SessionId], None]) -> None:
+        self._store, self._kept = store, kept
 
     def offer(self, control: Control) -> None:
         """Add the calls to the table."""
@@ -87,13 +87,16 @@ class Keeping:
 
     async def _opening(self, request: Request) -> Mapping[str, Any]:
         session, record = _record(request)
-        return await self._once(("sessions", (session,)), record, StoreLedger(self._store, session).opened, Signed)
+        ledger = StoreLedger(self._store, session)
+        result = await self._once(("sessions", (session,)), record, ledger.opened, Signed)
+        self._kept(session)
+        return result
 
     async def _manifest(self, request: Request) -> Mapping[str, Any]:
         session, record = _record(request)
         ledger = StoreLedger(self._store, session)
         result = await self._once(("manifests", (session,)), record, ledger.closed, Signed)
-        self._sealed(session)
+        self._kept(session)
         return result
 
     async def _head(self, request: Request) -> Mapping[str, Any]:
@@ -102,6 +105,7 @@ class Keeping:
             if last == record:
                 return {"kept": "before"}
         await StoreLedger(self._store, session).headed(_read(Signed, record))
+        self._kept(session)
         return {"kept": "now"}
 
     async def _chunk(self, request: Request) -> Mapping[str, Any]:
@@ -112,7 +116,7 @@ class Keeping:
             await StoreLedger(self._store, session).sealed(row.chunk, row.gaps)
 
         result = await self._once(("chunks", (session, int(chunk.stream), chunk.index)), record, keep, Row)
-        self._sealed(session)
+        self._kept(session)
         return result
 
     async def _once(

@@ -374,8 +374,10 @@ def test_each_of_anothers_records_is_a_fault() -> None:
 
 
 def test_the_layout_of_another_version_asks_for_a_newer_program() -> None:
-    (fault,) = judged(archived(SOUND.parts() | {VERSION_NAME: b"2\n"})).faults
+    (fault,) = judged(archived(SOUND.parts() | {VERSION_NAME: b"3\n"})).faults
     assert "take a newer one" in fault.reason
+    (fault,) = judged(archived(SOUND.parts() | {VERSION_NAME: b"2\n"})).faults
+    assert fault.reason == "anchors.cbor is missing from the bundle"
     (fault,) = judged(archived({"readme.txt": b"hello"})).faults
     assert "lucid-bundle is missing" in fault.reason
 

@@ -59,7 +59,7 @@ async def test_a_session_told_over_the_socket_verifies_from_the_daemons_store(tm
     assert kept is not None
     assert kept.evidence(made.read) == made.evidence(read=made.read)
     assert verify(kept.evidence(made.read)).valid
-    assert told == [made.opening.session] * (len(made.chunks) + 1)
+    assert told == [made.opening.session] * (len(made.chunks) + len(made.heads) + 2)
 
 
 async def test_what_was_kept_and_not_confirmed_is_kept_once(tmp_path: Path) -> None:
