@@ -24,6 +24,7 @@ from node.admitting import Admitting
 from node.chain.executor import Executor
 from node.chain.following import TOPIC, Chain, Minting
 from node.chain.outbox import Outbox
+from node.chain.rpc import RpcServer
 from node.constitution import chain_law_of, law_of, obstacle, rules_of
 from node.control.annotating import Annotating
 from node.control.calls import Calls
@@ -97,6 +98,8 @@ class Daemon:
         self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())
         self.chain = self._chain()
+        rpc = desk.config.rpc
+        self.rpc = RpcServer(self.chain, int(rpc.rpartition(":")[2])) if rpc and self.chain is not None else None
         self.admitting = Admitting(self.host, network, self.me, log)
         inventory = self.peer.replicate.inventory
         self.presence = Presence(self.host, self.peer, book, calendar, network)
@@ -200,6 +203,9 @@ class Daemon:
             if self.chain is not None:
                 await nursery.start(self.chain.run)
                 nursery.start_soon(self.admitting.run)
+            if self.rpc is not None:
+                await nursery.start(self.rpc.run)
+                self.log.info("rpc.up", address=self.rpc.address)
             if self.anchoring is not None:
                 for outbox in self.anchoring.outboxes.values():
                     await outbox.load()

@@ -6,7 +6,9 @@
 A payload begins with a byte: IDLE where nothing waited for it (consensus/payload). Source: DESIGN §7.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import rlp
@@ -14,6 +16,8 @@ from rlp.exceptions import RLPException
 
 from consensus.ids import Address, Digest
 from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
+from node.chain.ethereum import Ethereum
+from node.chain.ethereum_views import RpcFault
 from node.chain.evm import Attributes, Evm, Executed, Grant, InvalidPayload
 from node.chain.genesis import ChainLaw
 from node.chain.onsystem import Closed, Headed, Opened, Order, mint, said
@@ -55,6 +59,7 @@ class Engine:
 
     def __init__(self, evm: Evm, law: ChainLaw) -> None:
         self._evm, self._law = evm, law
+        self._ethereum = Ethereum(evm, law.chain_id, f"lucid-node/{version('lucid-node')}")
         self.verbs: Mapping[str, Callable[..., Any]] = {
             "genesis": lambda: evm.genesis,
             "build": self._build,
@@ -67,6 +72,7 @@ class Engine:
             "places": lambda transactions: [*map(self._place, transactions)],
             "receipts": self._receipts,
             "anchored": self._anchored,
+            "rpc": self._rpc,
             "payload": lambda name: evm.payload(self._name(name)),
         }
 
@@ -121,6 +127,14 @@ class Engine:
         """A payload that was judged before, and got lost here."""
         parent, says = self._evm.attributes_of(payload[1:])
         self._evm.execute(parent, says, payload[1:])
+
+    def _rpc(self, method: str, params: str, tags: Mapping[str, bytes]) -> list[Any]:
+        """What Ethereum's JSON-RPC answers: 0 and the result as JSON, or a code, a message, and data or nothing."""
+        self._ethereum.tags = {tag: self._name(name) for tag, name in tags.items()}
+        try:
+            return [0, json.dumps(self._ethereum.answer(method, json.loads(params))), None]
+        except RpcFault as fault:
+            return [fault.code, fault.message, fault.data]
 
     def _follow(self, name: bytes) -> None:
         self._evm.follow(self._name(name))

@@ -38,12 +38,12 @@ from consensus.ids import Address, Digest
 from node.chain import index
 from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, GenesisAccount, allocation
 from node.chain.index import EmittedLog, TransactionPlace, TransactionReceipt
+from node.chain.view import View
 
 TYPES: Final = frozenset({0, 1, 2})
 """Transactions: legacy, with access lists, with a base fee. None brings blobs, and none gives an account code."""
 PRECOMPILES: Final = 0x11
 """Addresses up to this one are the EVM's own, and slow in Python: no transaction goes there (findings on gas rates)."""
-CALL_GAS: Final = GAS_LIMIT
 ZEROS: Final = bytes(32)
 
 
@@ -93,14 +93,6 @@ class Executed(NamedTuple):
 
 def _pass(_executed: Executed) -> None:
     """Whatever came of it is right."""
-
-
-class Called(NamedTuple):
-    """What a call answers; it changes nothing."""
-
-    ok: bool
-    output: bytes
-    gas_used: int
 
 
 class MemoryRows:
@@ -303,6 +295,15 @@ class Evm:
         found = self._rows.get(index.receipts_key(name))
         return () if found is None else index.read_receipts(found)
 
+    def block(self, name: Digest) -> Any:
+        """A payload that was executed, taken apart; None for the genesis and for one that is not known."""
+        found = self.payload(name)
+        return None if found is None else rlp.decode(found, PragueBlock)
+
+    def node(self, name: bytes) -> bytes | None:
+        """A node of a trie, by its hash."""
+        return self._rows.get(name)
+
     def has_anchors(self, name: Digest) -> bool:
         """Whether sessions were opened, followed or closed in a payload."""
         return self._rows.get(index.anchors_key(name)) is not None
@@ -408,38 +409,9 @@ class Evm:
 
     # ------------------------------------------------------------------ what is so
 
-    def at(self, name: Digest) -> "View":
+    def at(self, name: Digest) -> View:
         """The accounts after a block; raises KeyError for one that is not known."""
         return View(self._on_top(_Layer(self._rows), name))
-
-
-class View:
-    """Accounts after a block. What calls write goes with it."""
-
-    def __init__(self, vm: Any) -> None:
-        self._vm = vm
-
-    def balance(self, address: Address) -> int:
-        """Coins, in wei."""
-        found: int = self._vm.state.get_balance(address)
-        return found
-
-    def nonce(self, address: Address) -> int:
-        """How many transactions it sent."""
-        found: int = self._vm.state.get_nonce(address)
-        return found
-
-    def code(self, address: Address) -> bytes:
-        """Its code."""
-        found: bytes = self._vm.state.get_code(address)
-        return found
-
-    def call(self, sender: Address, to: Address, data: bytes, gas: int = CALL_GAS) -> Called:
-        """What a contract answers."""
-        made = self._vm.execute_bytecode(
-            origin=sender, gas_price=0, gas=gas, to=to, sender=sender, value=0, data=data, code=self.code(to)
-        )
-        return Called(not made.is_error, bytes(made.output), made.get_gas_used())
 
 
 def _before() -> Any:

@@ -8,7 +8,7 @@ What the executor lacks of our own chain (a folder that was lost) it is given ag
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import trio
 
@@ -230,6 +230,24 @@ class Chain:
             for sender in self.mempool.unknown:
                 known = await self.executor.account(self.head, sender)
                 self.mempool.learn(sender, known.nonce, known.wei)
+
+    @property
+    def tags(self) -> dict[str, Digest]:
+        """The payloads of the last justified and the last final checkpoint, as Ethereum's tags."""
+        tree = self.replica.tree
+        final, justified = tree.state(tree.root), tree.state(tree.justified.block)
+        known = final if justified is None else justified
+        return {} if final is None or known is None else {"finalized": final.payload, "safe": known.payload}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the node is still catching up."""
+        return self.replica.is_behind
+
+    async def rpc(self, method: str, params: str) -> list[Any]:
+        """What Ethereum's JSON-RPC answers: 0 and the result as JSON, or a code, a message, and data or nothing."""
+        found: list[Any] = await self.executor.ask("rpc", method, params, dict(self.tags))
+        return found
 
     @property
     def final_number(self) -> int:

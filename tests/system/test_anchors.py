@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import trio
+from web3 import HTTPProvider, Web3
 
 from node.control.client import NoDaemon, ask
 from node.exits import Ended
 from pipeline.archive import entries
-from tests.system.homes import Homes, typed
+from tests.system.homes import Homes, free_port, typed
 
 pytestmark = pytest.mark.system
 
@@ -54,6 +55,8 @@ async def test_a_session_is_anchored_whatever_dies_and_verified_with_nothing_but
         homes.make(range(2), "slot_s=1", "hour_slots=3", "era_hours=3", "rank_ms=100", "vote_ms=650")
         server, home, source = homes.path(0), homes.path(1), folder / "input"
         source.write_bytes(os.urandom(2_000_000))
+        rpc = f"127.0.0.1:{free_port()}"
+        homes.set(1, f'[network]\nrpc = "{rpc}"\n')
         async with homes.daemon(0):
             async with homes.daemon(1) as running:
                 await homes.met([0, 1])
@@ -82,6 +85,9 @@ async def test_a_session_is_anchored_whatever_dies_and_verified_with_nothing_but
                     while (await typed(home, "verify", session))["anchored"] != "final":
                         await trio.sleep(0.5)
                 await typed(home, "export", session, "--out", str(bundle), "--with-chunks", "--anchored")
+                web3 = Web3(HTTPProvider(f"http://{rpc}"))
+                final = await trio.to_thread.run_sync(web3.eth.get_block, "finalized")
+                assert opened <= final["number"] <= await trio.to_thread.run_sync(lambda: web3.eth.block_number)
                 (row,) = (await typed(home, "sessions"))["sessions"]
                 assert (row["chain"]["state"], row["chain"]["opened"]["block"]) == ("final", opened)
                 (seen,) = (await typed(server, "sessions", "--chain", "--hours", "1000"))["sessions"]

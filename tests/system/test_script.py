@@ -169,7 +169,7 @@ echo "npm $1 in $(pwd)" >>"$CALLS"
 
 
 def test_the_packages_of_node_js_are_installed_once_for_the_tests_that_start_programs(machine: Machine) -> None:
-    folders = [machine.project / "tests" / "interop", machine.project / "contracts"]
+    folders = [machine.project / "tests" / "interop", machine.project / "contracts", machine.project / "tests" / "rpc"]
     for folder in folders:
         folder.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
@@ -190,7 +190,7 @@ def test_the_packages_of_node_js_are_installed_once_for_the_tests_that_start_pro
     for expected in ([*npm, "venv", "pip requirements.lock", test], [test]):
         assert machine.lucid("test", "component").returncode == 0
         assert machine.called() == expected
-    for folder, there, program in zip(folders, installed, ("peer.mjs", "compile.mjs"), strict=True):
+    for folder, there, program in zip(folders, installed, ("peer.mjs", "compile.mjs", "client.mjs"), strict=True):
         assert (there / program).readlink() == folder / program
     with (folders[0] / "package-lock.json").open("a") as lock:
         lock.write("\n")
