@@ -1192,3 +1192,16 @@ def test_what_two_nodes_conclude_is_shared_and_a_node_alone_forgets() -> None:
 def test_answers_are_bounded(seven: Town) -> None:
     answer = unpack(BlockAnswer, seven.up[0].replica.answer(pack_question(seven)))
     assert len(answer.blocks) == min(ANSWER_BLOCKS, 42)
+
+
+def test_a_leader_that_dies_while_its_payload_is_built_costs_its_turn_and_no_slot() -> None:
+    town = Town(5, work=FULL)
+    town.run(9, into=100)
+    state, slot = town.up[0].replica.next()
+    leader = NodeId(town.up[0].replica.leaders(state, slot)[0])
+    town.dying = {leader}
+    town.run(17, into=100)
+    slots = {fact.slot: fact for fact in town.up[0].facts if isinstance(fact, NewBlock)}
+    assert {*range(slot, 17)} <= {*slots}
+    assert slots[slot].rank > 0
+    assert leader not in {slots[at].entity for at in range(slot, 17)}

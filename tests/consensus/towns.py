@@ -96,6 +96,8 @@ class Town:
         self.sides = dict.fromkeys(range(founders), 0)
         self.up: dict[int, Dweller] = {}
         self.down: dict[int, Rows] = {}
+        self.dying: set[NodeId] = set()
+        """Nodes that die while their payloads are built."""
         self._queue: deque[Callable[[], Any]] = deque()
         for number in range(founders):
             self.start(number)
@@ -189,6 +191,8 @@ class Town:
                     self._queue.appendleft(
                         lambda call=call, valid=valid: self.do(dweller, replica.executed(self.now, call, valid=valid))  # type: ignore[misc]
                     )
+                case BuildPayload() if dweller.node in self.dying:
+                    pass
                 case BuildPayload(call, _):
                     self.do(dweller, replica.built(self.now, call, Digest(EMPTY), b""))
                 case Spread(topic, data):
