@@ -31,6 +31,13 @@ def _minted() -> World:
     return world
 
 
+def _committed(count: int) -> World:
+    world = _opened()
+    for first in range(0, count, 100):
+        world.send(OWNER, "LucidChunkStore", "commit", ID, first, _chunks(100))
+    return world
+
+
 CALLS: Final[Mapping[str, Callable[[], int]]] = {
     "LucidAnchors.open": lambda: World().send(OWNER, "LucidAnchors", "open", UUID, KEY, b"p" * 32).gas,
     "LucidAnchors.head": lambda: _opened().send(OWNER, "LucidAnchors", "head", ID, 1, b"h" * 32).gas,
@@ -40,6 +47,12 @@ CALLS: Final[Mapping[str, Callable[[], int]]] = {
     ),
     "LucidChunkStore.commit, 100 chunks": lambda: (
         _opened().send(OWNER, "LucidChunkStore", "commit", ID, 0, _chunks(100)).gas
+    ),
+    "LucidChunkStore.hold, 256 chunks": lambda: (
+        _committed(300).send(OTHER, "LucidChunkStore", "hold", ID, 0, 2**256 - 1, 1).gas
+    ),
+    "LucidChunkStore.probe": lambda: (
+        _committed(100).send(OTHER, "LucidChunkStore", "probe", ID, 7, 1, OWNER.address, True).gas
     ),
     "LucidToken.transfer, to a new account": lambda: (
         _minted().send(OWNER, "LucidToken", "transfer", OTHER.address, 1).gas

@@ -6,11 +6,13 @@ from typing import Any, Final, NamedTuple
 
 from eth.chains.base import MiningChain
 from eth.db.atomic import AtomicDB
+from eth.vm.forks.cancun.constants import BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CONTRACT_CODE
 from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth_abi.abi import decode, encode
 from eth_keys.datatypes import PrivateKey
 
+from consensus.facts import Facts, facts_root
 from consensus.ids import Address, keccak256
 from node.chain.genesis import GAS_LIMIT, PLACES, ChainLaw, allocation, artefact
 
@@ -93,7 +95,8 @@ def signed(who: Account, nonce: int, to: bytes, data: bytes = b"", gas: int = CA
 @cache
 def _genesis() -> Any:  # py-evm's own types say less than it takes
     kind: Any = MiningChain.configure("Lucid", vm_configuration=((0, PragueVM),), chain_id=LAW.chain_id)
-    accounts: Any = {place: one._asdict() | {"storage": {}} for place, one in allocation(LAW, {}).items()}
+    system = {Address(BEACON_ROOTS_ADDRESS): BEACON_ROOTS_CONTRACT_CODE}
+    accounts: Any = {place: one._asdict() | {"storage": {}} for place, one in allocation(LAW, system).items()}
     params = {"difficulty": 0, "gas_limit": GAS_LIMIT, "timestamp": BEGAN, "base_fee_per_gas": 7}
     return kind.from_genesis(AtomicDB(), params, accounts)
 
@@ -118,8 +121,8 @@ class World:
         at: int = self._vm.get_header().timestamp
         return at
 
-    def pass_blocks(self, count: int = 1) -> None:
-        """The next calls are in a later block."""
+    def pass_blocks(self, count: int = 1, beacon_root: bytes = bytes(32)) -> None:
+        """The next calls are in a later block, which has that root of the consensus; those between are not even empty."""
         vm, header = self._vm, self._vm.get_header()
         root = vm.state.make_state_root()
         vm.state.persist()
@@ -128,8 +131,15 @@ class World:
             timestamp=header.timestamp + count * SLOT_S,
             state_root=root,
             gas_used=0,
+            parent_beacon_block_root=beacon_root,
         )
         self._vm = PragueVM(later, self._chain.chaindb, self._chain, self._chain.consensus_context)
+        self._vm.block_preprocessing(self._vm.get_block())
+
+    def tell(self, facts: Facts) -> int:
+        """The next calls are in a block that was told those facts; its time, by which they can be shown."""
+        self.pass_blocks(1, facts_root(facts))
+        return self.time
 
     def send(self, who: Account, contract: str, function: str, *said: Any) -> Done:
         """A transaction of an account, in the present block; raises Reverted, which changes nothing but its nonce and its coins."""
@@ -141,6 +151,14 @@ class World:
         if computation.is_error:
             raise _reverted(contract, computation.output)
         return Done(receipt.gas_used, _returned(found, computation.output), _told(receipt.logs))
+
+    def refusal(self, who: Account, contract: str, function: str, *said: Any) -> tuple[str, tuple[Any, ...]]:
+        """The error of a transaction that is refused: its name and what it says."""
+        try:
+            self.send(who, contract, function, *said)
+        except Reverted as refused:
+            return refused.name, refused.said
+        raise AssertionError(f"{contract}.{function} was not refused")
 
     def act(self, contract: str, by: str, function: str, *said: Any) -> Done:
         """The same by a contract of the genesis, which another of its contracts would have call it."""
