@@ -5,28 +5,35 @@ import {At} from "./At.sol";
 import {Facts} from "./Facts.sol";
 import {LucidToken} from "./LucidToken.sol";
 
-/// @notice Mints what a published slot is worth, to whom the consensus says, once. Anybody may call: what counts is the proof.
+/// @notice Mints what a published slot earned, once, from what the consensus told a block about the one before. Anybody may
+/// call; nobody gains by it but the payee.
 contract RewardMinter {
-    error MintedAlready(uint256 slot);
     error NothingToMint(uint256 slot);
-    error TooMuch(uint256 amount);
+    error AboveSlotMax(uint256 amount);
+    error MintedAlready(uint256 slot);
 
     event RewardMinted(uint256 indexed slot, address indexed payee, uint256 amount);
 
-    /// What a slot mints at most, in LUCID, before the first halving: no fact of the consensus may say more.
+    /// @notice Whole LUCID of a slot, before the first halving and ever (SPEC §6): whatever the consensus were to say.
     uint256 public constant SLOT_MAX = 50;
+    uint256 private constant LUCID = 10 ** 18;
 
-    mapping(uint256 slot => bool) public isMinted;
+    /// A bit a slot.
+    mapping(uint256 word => uint256 bits) private _minted;
 
-    /// @notice Mints `amount` LUCID for a slot. The fact is of the block before the one with that timestamp, which is less than
-    /// 8,191 blocks old; in a block that mints its parent's reward it is the block's own.
+    /// @notice Mints a slot's reward, in whole LUCID; `timestamp` is of a block that was told of it, this one among them.
     function mint(uint256 slot, address payee, uint256 amount, uint256 timestamp, bytes32[2] calldata proof) external {
-        if (isMinted[slot]) revert MintedAlready(slot);
         if (payee == address(0) || amount == 0) revert NothingToMint(slot);
-        if (amount > SLOT_MAX) revert TooMuch(amount);
+        if (amount > SLOT_MAX) revert AboveSlotMax(amount);
+        if (minted(slot)) revert MintedAlready(slot);
         Facts.check(Facts.REWARD, abi.encode(slot, payee, amount), timestamp, proof);
-        isMinted[slot] = true;
+        _minted[slot >> 8] |= 1 << (slot & 0xff);
+        LucidToken(At.TOKEN).mint(payee, amount * LUCID);
         emit RewardMinted(slot, payee, amount);
-        LucidToken(At.TOKEN).mint(payee, amount * 1e18);
+    }
+
+    /// @notice Whether a slot's reward is minted.
+    function minted(uint256 slot) public view returns (bool) {
+        return _minted[slot >> 8] >> (slot & 0xff) & 1 == 1;
     }
 }

@@ -3,7 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from consensus.ids import Address, session_id
+from consensus.facts import (
+    CREDITS,
+    NOBODY,
+    REWARD,
+    VOTERS,
+    Facts,
+    Listed,
+    Minting,
+    credits_entries,
+    facts_proof,
+    list_proofs,
+    list_root,
+    voters_entries,
+)
+from consensus.ids import Address, Digest, keccak256, session_id
 from tests.contracts.world import ACCOUNTS, World
 
 OWNER, OTHER, *_ = ACCOUNTS
@@ -31,11 +45,51 @@ def _minted() -> World:
     return world
 
 
+NODES: Final = sorted(Address(keccak256(bytes([number]))[12:]) for number in range(100))
+LIST: Final = voters_entries(dict.fromkeys(NODES, True))
+VOTER_PROOFS: Final = list_proofs(LIST)
+
+
+def _facts(slot: int = 0) -> Facts:
+    credited = credits_entries(dict.fromkeys(NODES, 1_000))
+    return Facts(
+        Digest(bytes(32)),
+        Minting(slot, Address(OTHER.address) if slot else NOBODY, 50),
+        Listed(1, list_root(credited), 100),
+        Listed(1, list_root(LIST), 100),
+    )
+
+
 def _committed(count: int) -> World:
     world = _opened()
     for first in range(0, count, 100):
         world.send(OWNER, "LucidChunkStore", "commit", ID, first, _chunks(100))
     return world
+
+
+def _mint(world: World, slot: int) -> int:
+    facts = _facts(slot)
+    call = (*facts.reward, world.tell(facts), facts_proof(facts, REWARD))
+    return world.send(OWNER, "RewardMinter", "mint", *call).gas
+
+
+def _mint_again() -> int:
+    world = _minted()
+    _mint(world, 1)
+    return _mint(world, 2)
+
+
+def _commit_hour() -> int:
+    world, facts = World(), _facts()
+    call = (*facts.credits, world.tell(facts), facts_proof(facts, CREDITS))
+    return world.send(OWNER, "WorkCreditsOracle", "commit", *call).gas
+
+
+def _enrol(count: int) -> int:
+    world, facts = World(), _facts()
+    entries = [(place, account, True) for place, account in enumerate(NODES[:count])]
+    call = (*facts.voters, world.tell(facts), facts_proof(facts, VOTERS), entries, VOTER_PROOFS[:count])
+    return world.send(OWNER, "WorkCreditsOracle", "enrol", *call).gas
 
 
 CALLS: Final[Mapping[str, Callable[[], int]]] = {
@@ -54,6 +108,11 @@ CALLS: Final[Mapping[str, Callable[[], int]]] = {
     "LucidChunkStore.probe": lambda: (
         _committed(100).send(OTHER, "LucidChunkStore", "probe", ID, 7, 1, OWNER.address, True).gas
     ),
+    "RewardMinter.mint, to a new account": lambda: _mint(_minted(), 1),
+    "RewardMinter.mint, again": _mint_again,
+    "WorkCreditsOracle.commit": _commit_hour,
+    "WorkCreditsOracle.enrol, 1 of 100 voters": lambda: _enrol(1),
+    "WorkCreditsOracle.enrol, 100 voters": lambda: _enrol(100),
     "LucidToken.transfer, to a new account": lambda: (
         _minted().send(OWNER, "LucidToken", "transfer", OTHER.address, 1).gas
     ),

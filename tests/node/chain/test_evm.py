@@ -11,6 +11,7 @@ from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.facts import REWARD, Facts, Listed, Minting, facts_proof, facts_root, list_root
 from consensus.ids import Address, Digest
 from node.chain.evm import Attributes, Evm, Grant, InvalidPayload, MemoryRows
 from node.chain.genesis import BASE_FEE, CONTRACTS, GAS_LIMIT, PLACES, GenesisAccount, artefact
@@ -78,7 +79,7 @@ def test_the_genesis_is_the_contracts_and_the_founders(evm: Evm) -> None:
     assert Evm(MemoryRows(), LAW._replace(began_s=BEGAN + 1)).genesis != evm.genesis
     view = evm.at(evm.genesis)
     built = [name for name in CONTRACTS if (found := artefact(name)) is not None and found["code"]]
-    assert len(built) == 7
+    assert len(built) == 8
     for name in CONTRACTS:
         found = artefact(name)
         assert view.code(PLACES[name]).hex() == ("" if found is None else found["code"])
@@ -114,6 +115,18 @@ def test_contracts_see_the_seed_and_the_block_of_the_consensus(evm: Evm) -> None
     told = evm.at(name).call(NEWCOMER, BEACON_ROOTS, (BEGAN + 3 * SLOT_S).to_bytes(32, "big"))
     assert (told.ok, told.output) == (True, bytes([103]) * 32)
     assert rlp.decode(payload, PragueBlock).header.mix_hash == bytes([3]) * 32
+
+
+def test_what_a_block_was_told_of_the_one_before_is_minted_by_its_first_transaction(evm: Evm) -> None:
+    nothing = Listed(0, list_root([]), 0)
+    facts = Facts(Digest(b"b" * 32), Minting(1, NEWCOMER, 7), nothing, nothing)
+    told = attributes(2)._replace(beacon_root=facts_root(facts))
+    proof = facts_proof(facts, REWARD)
+    data = encoded("RewardMinter", "mint", *facts.reward, told.timestamp, proof)
+    name, payload = evm.build(evm.genesis, told, [signed(OWNER, 0, PLACES["RewardMinter"], data), opening(OTHER, 0)])
+    assert [receipt.ok for receipt in evm.execute(evm.genesis, told, payload).receipts] == [True, True]
+    balance = evm.at(name).call(LEADER, PLACES["LucidToken"], encoded("LucidToken", "balanceOf", NEWCOMER))
+    assert int.from_bytes(balance.output, "big") == 7 * 10**18
 
 
 def test_two_branches_have_accounts_of_their_own(evm: Evm) -> None:
