@@ -1,7 +1,7 @@
 """What the calls of the contracts cost, in gas: a transaction each, in a world of its own."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from consensus.facts import (
     CREDITS,
@@ -18,7 +18,8 @@ from consensus.facts import (
     voters_entries,
 )
 from consensus.ids import Address, Digest, keccak256, session_id
-from tests.contracts.world import ACCOUNTS, World
+from node.chain.genesis import PLACES
+from tests.contracts.world import ACCOUNTS, World, encoded
 
 OWNER, OTHER, *_ = ACCOUNTS
 UUID, KEY = bytes(range(16)), bytes(range(32))
@@ -48,6 +49,7 @@ def _minted() -> World:
 NODES: Final = sorted(Address(keccak256(bytes([number]))[12:]) for number in range(100))
 LIST: Final = voters_entries(dict.fromkeys(NODES, True))
 VOTER_PROOFS: Final = list_proofs(LIST)
+PROPOSED: Final = (PLACES["ParamRegistry"], encoded("ParamRegistry", "set", b"cooldownSlots".ljust(32, b"\0"), 20))
 
 
 def _facts(slot: int = 0) -> Facts:
@@ -92,6 +94,32 @@ def _enrol(count: int) -> int:
     return world.send(OWNER, "WorkCreditsOracle", "enrol", *call).gas
 
 
+def _elected() -> World:
+    world = World()
+    world.act("EligibilityManager", "WorkCreditsOracle", "setEligible", [OWNER.address, OTHER.address], [True] * 2)
+    world.pass_blocks()
+    return world
+
+
+def _propose(world: World) -> Any:
+    return world.send(OWNER, "Governance", "propose", *PROPOSED, "because")
+
+
+def _vote() -> int:
+    world = _elected()
+    (proposal,) = _propose(world).returned
+    world.send(OWNER, "Governance", "vote", proposal, 1)
+    return world.send(OTHER, "Governance", "vote", proposal, 1).gas
+
+
+def _execute() -> int:
+    world = _elected()
+    (proposal,) = _propose(world).returned
+    world.send(OWNER, "Governance", "vote", proposal, 1)
+    world.pass_blocks(3_600)
+    return world.send(OTHER, "Governance", "execute", *PROPOSED, OWNER.address, keccak256(b"because")).gas
+
+
 CALLS: Final[Mapping[str, Callable[[], int]]] = {
     "LucidAnchors.open": lambda: World().send(OWNER, "LucidAnchors", "open", UUID, KEY, b"p" * 32).gas,
     "LucidAnchors.head": lambda: _opened().send(OWNER, "LucidAnchors", "head", ID, 1, b"h" * 32).gas,
@@ -113,6 +141,9 @@ CALLS: Final[Mapping[str, Callable[[], int]]] = {
     "WorkCreditsOracle.commit": _commit_hour,
     "WorkCreditsOracle.enrol, 1 of 100 voters": lambda: _enrol(1),
     "WorkCreditsOracle.enrol, 100 voters": lambda: _enrol(100),
+    "Governance.propose": lambda: _propose(_elected()).gas,
+    "Governance.vote": _vote,
+    "Governance.execute, ParamRegistry.set": _execute,
     "LucidToken.transfer, to a new account": lambda: (
         _minted().send(OWNER, "LucidToken", "transfer", OTHER.address, 1).gas
     ),
