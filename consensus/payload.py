@@ -11,7 +11,7 @@ Source: CONSENSUS §8; DESIGN §7; the attributes of Ethereum's Engine API, EIP-
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from consensus.facts import Fact, Payout, facts, proof, root
+from consensus.facts import REWARD, Facts, Listed, Minting, facts_proof, facts_root
 from consensus.ids import Address, Digest, NodeId
 from consensus.reward import BASE_BYTES, SlotWork, reward
 
@@ -23,6 +23,7 @@ FIRST: Final = Digest(bytes(32))
 GRANT_GWEI: Final = 100_000_000
 """A tenth of a coin: at the usual price of gas more than an ERA of sessions takes."""
 NOBODY: Final = Address(bytes(20))
+UNTOLD: Final = Listed(0, Digest(bytes(32)), 0)
 IDLE, BUSY = b"\0", b"\1"
 
 
@@ -40,7 +41,7 @@ class PayloadTerms(NamedTuple):
     """Over the facts of the parent's block of the consensus, for contracts to look up (EIP-4788)."""
     grants: tuple[Address, ...]
     """Whom it gives GRANT_GWEI, each; an address may be there twice."""
-    payout: Payout | None
+    payout: Minting | None
     """What the parent's block is worth: its first transaction mints that."""
     siblings: tuple[bytes, ...]
     """From the payout to the root; none without one."""
@@ -48,11 +49,23 @@ class PayloadTerms(NamedTuple):
 
 def terms_of(state: "State", slot: int, entity: bytes) -> PayloadTerms:
     """The terms of an entity's payload for a slot; state is that at the slot's beginning."""
-    data = facts(state.id, state.payout)
-    siblings = () if state.payout is None else proof(data, Fact.REWARD)
+    told = facts_of(state)
+    siblings = () if state.payout is None else facts_proof(told, REWARD)
     return PayloadTerms(
-        state.payload, slot, state.seed, recipient_of(state, entity), root(data), state.granted, state.payout, siblings
+        state.payload,
+        slot,
+        state.seed,
+        recipient_of(state, entity),
+        facts_root(told),
+        state.granted,
+        state.payout,
+        siblings,
     )
+
+
+def facts_of(state: "State") -> Facts:
+    """What the contracts are told of a state's last block. Credits and voters are not told yet: their lists are empty."""
+    return Facts(state.id, state.payout or Minting(0, NOBODY, 0), UNTOLD, UNTOLD)
 
 
 def recipient_of(state: "State", entity: bytes) -> Address:
@@ -62,7 +75,7 @@ def recipient_of(state: "State", entity: bytes) -> Address:
     return NOBODY if known is None else known.address
 
 
-def payout_of(state: "State", slot: int, entity: bytes, server: NodeId) -> Payout | None:
+def payout_of(state: "State", slot: int, entity: bytes, server: NodeId) -> Minting | None:
     """What an entity gets for its block in a slot; state is that at the slot's beginning. None where it has no address.
 
     No session counts as long as the chain has no receipts for its chunks: each slot is worth what an empty one is.
@@ -71,7 +84,7 @@ def payout_of(state: "State", slot: int, entity: bytes, server: NodeId) -> Payou
     if payee == NOBODY:
         return None
     amount = reward(SlotWork(0, 0, 0), state.minted, BASE_BYTES, to_server=entity == server)
-    return Payout(slot, payee, amount)
+    return Minting(slot, payee, amount)
 
 
 def is_busy(payload: bytes) -> bool:

@@ -19,7 +19,7 @@ from consensus.admission import PoolRegistration, Registration
 from consensus.ancestry import Stored
 from consensus.checkpoint import Checkpoint, Constitution, Duty, Happened, Included, checkpoint_digest, weigh
 from consensus.encoding import Malformed, Value, decode, encode
-from consensus.facts import Payout
+from consensus.facts import Minting
 from consensus.finality import Point, Voter
 from consensus.ids import Digest
 from consensus.records import from_value, to_value
@@ -111,7 +111,7 @@ def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], byt
         publishers=tuple((at, entity) for at, entity in publishers),
         payload=payload,
         granted=tuple(granted),
-        payout=Payout(*payout) if payout else None,
+        payout=Minting(*payout) if payout else None,
         minted=minted,
         links={(Point(*source), Point(*target)): frozenset(who) for source, target, who in links},
     )

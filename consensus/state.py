@@ -21,7 +21,7 @@ from consensus.checkpoint import (
     roll,
 )
 from consensus.encoding import Value, encode
-from consensus.facts import Payout
+from consensus.facts import Minting
 from consensus.finality import Point
 from consensus.ids import Address, Digest, NodeId
 from consensus.params import SERVER_RANK, STATE_HOURS, settled_hours
@@ -75,7 +75,7 @@ class State:
     """What the execution layer calls the last block's payload."""
     granted: tuple[Address, ...] = ()
     """Who registered with the last block: the next one gives them coins."""
-    payout: Payout | None = None
+    payout: Minting | None = None
     """What the last block is worth: the next one mints it."""
     minted: int = 0
     """In LUCID: what all blocks up to the last were worth."""

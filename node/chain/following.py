@@ -61,7 +61,7 @@ class NothingOwn:
         return [], ()
 
 
-class Minting:
+class RewardCalls:
     """A node that begins its payloads with minting what the block before is worth, from its own account."""
 
     def __init__(self, executor: Executor, secret: bytes) -> None:

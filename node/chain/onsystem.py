@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from eth_abi.abi import encode
 
-from consensus.facts import Payout
+from consensus.facts import Minting
 from consensus.ids import Address, Digest, SessionId, keccak256
 from node.chain.genesis import PLACES, artefact
 from node.chain.index import EmittedLog
@@ -49,7 +49,7 @@ def close_session(session: SessionId, manifest: Digest, root: Digest, chunks: in
     return _order("LucidAnchors", "close", 60_000, session, manifest, root, chunks, heads)
 
 
-def mint(payout: Payout, timestamp: int, siblings: Sequence[bytes]) -> Order:
+def mint(payout: Minting, timestamp: int, siblings: Sequence[bytes]) -> Order:
     """Mints what a block is worth, in the payload of a timestamp that follows it."""
     return _order("RewardMinter", "mint", 250_000, *payout, timestamp, list(siblings))
 

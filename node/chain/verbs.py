@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from consensus.encoding import Malformed, decode, encode
-from consensus.facts import Payout
+from consensus.facts import Minting
 from consensus.ids import Address, Digest
 from consensus.payload import PayloadTerms
 
@@ -67,7 +67,7 @@ def terms_from(value: Sequence[Any]) -> PayloadTerms:
         Address(recipient),
         Digest(root),
         tuple(map(Address, grants)),
-        None if payout is None else Payout(payout[0], Address(payout[1]), payout[2]),
+        None if payout is None else Minting(payout[0], Address(payout[1]), payout[2]),
         tuple(siblings),
     )
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from consensus.block import BlockBody
-from consensus.facts import Fact, Payout, facts, leads, root, words
-from consensus.ids import Address
-from consensus.payload import BUSY, FIRST, IDLE, NOBODY, PayloadTerms, is_busy, payout_of, terms_of
+from consensus.facts import REWARD, Minting, facts_leaves, facts_root, is_fact
+from consensus.ids import Address, Digest
+from consensus.payload import BUSY, FIRST, IDLE, NOBODY, PayloadTerms, facts_of, is_busy, payout_of, terms_of
 from consensus.registry import Member, Pool, registry_of
 from consensus.state import left_open
 from tests.consensus.worlds import Village, key, named
@@ -28,8 +28,7 @@ def test_a_payload_follows_that_of_its_parent_and_its_publisher_is_paid_where_it
     assert village.genesis.payload == FIRST
     assert first.payload == village.block(village.genesis, 1).header.payload
     founder = terms_of(state, 2, village.nodes[1])
-    said = facts(state.id, None)
-    assert founder == PayloadTerms(first.payload, 2, state.seed, NOBODY, root(said), (), None, ())
+    assert founder == PayloadTerms(first.payload, 2, state.seed, NOBODY, facts_root(facts_of(state)), (), None, ())
     paid, shared = Address(b"\1" * 20), Address(b"\2" * 20)
     member = Member(village.nodes[1], village.nodes[1], named(1), named(1), paid, 0, 0)
     registry = registry_of(1, [member], {b"pool": Pool((), 1, b"", shared)})
@@ -60,14 +59,13 @@ def test_a_block_is_worth_what_the_next_one_mints_with_a_proof_that_leads_to_its
     first = village.after(village.genesis, 1)
     assert (first.payout, first.minted) == (None, 0)  # founders have no address yet
     known = replace(village.at(first, 2), recent=(replace(first.checkpoint, registry=registry_of(0, members, {})),))
-    assert payout_of(known, 2, server, server) == Payout(2, paid, 2)
-    assert payout_of(known, 2, other, server) == Payout(2, paid, 1)
-    assert payout_of(replace(known, minted=10**18), 2, server, server) == Payout(2, paid, 1)
-    after = replace(known, payout=Payout(1, paid, 2))
+    assert payout_of(known, 2, server, server) == Minting(2, paid, 2)
+    assert payout_of(known, 2, other, server) == Minting(2, paid, 1)
+    assert payout_of(replace(known, minted=10**18), 2, server, server) == Minting(2, paid, 1)
+    after = replace(known, payout=Minting(1, paid, 2))
     terms = terms_of(after, 2, other)
     assert terms.payout == after.payout
-    data = words(1, paid, 2)
-    assert len(terms.siblings) == 2
-    assert leads(data, Fact.REWARD, (terms.siblings[0], terms.siblings[1])) == terms.root
-    assert leads(words(1, paid, 3), Fact.REWARD, (terms.siblings[0], terms.siblings[1])) != terms.root
+    told, other_way = facts_of(after), facts_of(replace(after, payout=Minting(1, paid, 3)))
+    assert is_fact(terms.root, REWARD, facts_leaves(told)[REWARD], [*map(Digest, terms.siblings)])
+    assert not is_fact(terms.root, REWARD, facts_leaves(other_way)[REWARD], [*map(Digest, terms.siblings)])
     assert left_open(after) != left_open(known) != left_open(replace(known, minted=1))

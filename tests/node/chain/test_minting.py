@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from eth_abi.abi import decode
 
-from consensus.facts import Fact, Payout, facts, proof, root
+from consensus.facts import REWARD, Facts, Minting, facts_proof, facts_root
 from consensus.ids import Address, Digest
-from consensus.payload import BUSY, FIRST, IDLE, PayloadTerms
+from consensus.payload import BUSY, FIRST, IDLE, NOBODY, UNTOLD, PayloadTerms
 from node.chain.engine import Engine
 from node.chain.evm import Evm, InvalidPayload, MemoryRows
 from node.chain.genesis import PLACES, ChainLaw
@@ -26,12 +26,16 @@ PAYEE = Address(b"\x44" * 20)
 POOR = Address(b"\x45" * 20)
 
 
+def said(block: Digest, payout: Minting | None) -> Facts:
+    return Facts(block, payout or Minting(0, NOBODY, 0), UNTOLD, UNTOLD)
+
+
 def terms(
-    parent: Digest, slot: int, payout: Payout | None = None, *grants: Address, recipient: Address = ME
+    parent: Digest, slot: int, payout: Minting | None = None, *grants: Address, recipient: Address = ME
 ) -> PayloadTerms:
-    data = facts(named(100 + slot), payout)
-    siblings = () if payout is None else proof(data, Fact.REWARD)
-    return PayloadTerms(parent, slot, named(slot), recipient, root(data), grants, payout, siblings)
+    told = said(named(100 + slot), payout)
+    siblings = () if payout is None else facts_proof(told, REWARD)
+    return PayloadTerms(parent, slot, named(slot), recipient, facts_root(told), grants, payout, siblings)
 
 
 def minting(of: PayloadTerms, nonce: int, **changes: Any) -> bytes:
@@ -72,15 +76,15 @@ def chain() -> Minted:
 
 
 def test_what_a_block_is_worth_is_minted_by_the_next_one(chain: Minted) -> None:
-    of = terms(chain.head, 2, Payout(1, PAYEE, 2))
+    of = terms(chain.head, 2, Minting(1, PAYEE, 2))
     name, payload = chain.engine.verbs["build"](of_terms(of), [minting(of, 0)])
     assert payload[:1] == IDLE  # nothing waited for it
     chain.engine.verbs["judge"](of_terms(of), name, payload)
     chain.head = Digest(name)
     assert chain.asked("LucidToken", "balanceOf", PAYEE) == 2 * 10**18
     assert chain.asked("LucidToken", "totalSupply") == 2 * 10**18
-    assert chain.asked("RewardMinter", "isMinted", 1, kind="bool") is True
-    of = terms(chain.head, 3, Payout(2, PAYEE, 1))
+    assert chain.asked("RewardMinter", "minted", 1, kind="bool") is True
+    of = terms(chain.head, 3, Minting(2, PAYEE, 1))
     call = open_session(b"u" * 16, bytes(32), bytes(32))
     other = sign(SECRET, LAW.chain_id, 2, call.to, call.data, call.gas)
     name, payload = chain.engine.verbs["build"](of_terms(of), [minting(of, 1), other])
@@ -91,13 +95,13 @@ def test_what_a_block_is_worth_is_minted_by_the_next_one(chain: Minted) -> None:
 
 
 def test_a_payload_that_does_not_begin_with_it_is_none(chain: Minted) -> None:
-    before, of = chain.head, terms(chain.head, 2, Payout(1, PAYEE, 2))
+    before, of = chain.head, terms(chain.head, 2, Minting(1, PAYEE, 2))
     call = open_session(b"u" * 16, bytes(32), bytes(32))
     first, later = (sign(SECRET, LAW.chain_id, nonce, call.to, call.data, call.gas) for nonce in (0, 1))
-    for transactions in ((), (first,), (first, minting(of, 1)), (minting(of, 0, payout=Payout(1, PAYEE, 3)),)):
+    for transactions in ((), (first,), (first, minting(of, 1)), (minting(of, 0, payout=Minting(1, PAYEE, 3)),)):
         with pytest.raises(InvalidPayload, match="does not begin with minting"):
             chain.judge(of, *transactions)
-    for wrong in (minting(of, 0, siblings=of.siblings[::-1]), minting(of, 0, payout=Payout(2, PAYEE, 2))):
+    for wrong in (minting(of, 0, siblings=of.siblings[::-1]), minting(of, 0, payout=Minting(2, PAYEE, 2))):
         with pytest.raises(InvalidPayload, match="does not begin with minting"):
             chain.judge(of, wrong)
     with pytest.raises(InvalidPayload, match="whose minting fails"):
@@ -109,10 +113,10 @@ def test_a_payload_that_does_not_begin_with_it_is_none(chain: Minted) -> None:
 def test_what_the_consensus_did_not_say_is_minted_by_nobody(chain: Minted) -> None:
     of = terms(chain.head, 2)
     lies = [
-        (Payout(1, ME, 50), proof(facts(named(5), Payout(1, ME, 50)), Fact.REWARD)),
-        (Payout(1, ME, 51), (bytes(32), bytes(32))),
-        (Payout(1, Address(bytes(20)), 1), (bytes(32), bytes(32))),
-        (Payout(1, ME, 0), (bytes(32), bytes(32))),
+        (Minting(1, ME, 50), facts_proof(said(named(5), Minting(1, ME, 50)), REWARD)),
+        (Minting(1, ME, 51), (bytes(32), bytes(32))),
+        (Minting(1, Address(bytes(20)), 1), (bytes(32), bytes(32))),
+        (Minting(1, ME, 0), (bytes(32), bytes(32))),
     ]
     orders = [mint(payout, LAW.began_s + 10, siblings) for payout, siblings in lies]
     calls = [sign(SECRET, LAW.chain_id, nonce, one.to, one.data, one.gas) for nonce, one in enumerate(orders)]
@@ -123,10 +127,10 @@ def test_what_the_consensus_did_not_say_is_minted_by_nobody(chain: Minted) -> No
 
 
 def test_a_slot_is_minted_once_and_later_by_anybody_who_has_the_proof(chain: Minted) -> None:
-    of = terms(chain.head, 2, Payout(1, PAYEE, 2), recipient=POOR)  # its publisher has no coins for it
+    of = terms(chain.head, 2, Minting(1, PAYEE, 2), recipient=POOR)  # its publisher has no coins for it
     chain.judge(of)
     assert chain.asked("LucidToken", "totalSupply") == 0
-    late = mint(Payout(1, PAYEE, 2), LAW.began_s + 10, of.siblings)
+    late = mint(Minting(1, PAYEE, 2), LAW.began_s + 10, of.siblings)
     twice = [sign(SECRET, LAW.chain_id, nonce, late.to, late.data, late.gas) for nonce in (0, 1)]
     chain.judge(terms(chain.head, 3), *twice)
     assert [ok for ok, _, _ in chain.engine.verbs["receipts"](chain.head)] == [True, False]
