@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import rlp
-from rlp.exceptions import RLPException
 
 from consensus.encoding import Malformed
 from consensus.ids import Digest, keccak256
 from node.chain.evm import ChainRows
 from node.chain.index import HEAD, number_key
 from node.chain.receipts import NUMBER, header_fields
+from node.chain.spelling import decoded
 
 STATE_ROOT: Final = 3
 NO_NODES: Final = keccak256(rlp.encode(b""))
@@ -40,14 +40,7 @@ def values(header: bytes, name: Digest, get: Get) -> Iterator[bytes]:
             raise Malformed("accounts of which a part is missing")
         yield value
         if is_state is not None:
-            waiting += reversed([*_below(_decoded(value), is_state)])
-
-
-def _decoded(value: bytes) -> Any:
-    try:
-        return rlp.decode(value)
-    except RLPException as error:
-        raise Malformed("accounts of which a part is no node") from error
+            waiting += reversed([*_below(decoded(value), is_state)])
 
 
 def _below(node: Any, is_state: bool) -> Iterator[tuple[bytes, bool | None]]:
@@ -73,7 +66,7 @@ def _below(node: Any, is_state: bool) -> Iterator[tuple[bytes, bool | None]]:
 
 
 def _of_leaf(value: Any) -> Iterator[tuple[bytes, bool | None]]:
-    account = _decoded(value)
+    account = decoded(value)
     if not isinstance(account, list) or len(account) != 4:
         raise Malformed("accounts of which one is none")
     yield account[2], False

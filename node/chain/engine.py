@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-import rlp
-from rlp.exceptions import RLPException
-
+from consensus.encoding import Malformed
 from consensus.ids import Address, Digest
 from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
 from node.chain.ethereum import Ethereum
@@ -21,6 +19,7 @@ from node.chain.ethereum_views import RpcFault
 from node.chain.evm import Attributes, Evm, Executed, Grant, InvalidPayload
 from node.chain.genesis import ChainLaw
 from node.chain.onsystem import Closed, Headed, Opened, Order, mint, said
+from node.chain.spelling import decoded
 from node.chain.verbs import terms_from, wide
 
 _TO: Final = {0: 3, 1: 4, 2: 5}
@@ -44,12 +43,12 @@ def calls_of(block: bytes) -> list[tuple[bytes, bytes]]:
     """Whom the transactions in a block's RLP call, and with what; raises InvalidPayload for bytes that spell no block."""
     found = []
     try:
-        for one in rlp.decode(block)[_TRANSACTIONS]:
+        for one in decoded(block)[_TRANSACTIONS]:
             kind = one[0] if isinstance(one, bytes) else 0
-            fields = rlp.decode(one[1:]) if kind else one
+            fields = decoded(one[1:]) if kind else one
             to, _, data = fields[_TO[kind] : _TO[kind] + 3]
             found.append((to, data))
-    except (RLPException, IndexError, TypeError, KeyError, ValueError) as error:
+    except (Malformed, IndexError, TypeError, KeyError, ValueError) as error:
         raise InvalidPayload(f"a payload that spells no block: {type(error).__name__}") from error
     return found
 

@@ -186,7 +186,12 @@ def _verdict(
     unknown = [
         one for one in chain.not_proven if one != HEADER_ALONE
     ]  # what it carries for this session was looked at, too
-    not_proven = [*unknown, "anything before its opening was anchored", "a time more exact than a slot"]
+    not_proven = [
+        *unknown,
+        "that the chain has no other heads of it: who exports leaves out what he likes",
+        "anything before its opening was anchored",
+        "a time more exact than a slot",
+    ]
     if closed is None:
         not_proven.append("that it ended: its close is not anchored")
     else:

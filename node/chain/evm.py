@@ -34,10 +34,12 @@ from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
 
+from consensus.encoding import Malformed
 from consensus.ids import Address, Digest
 from node.chain import index
 from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, GenesisAccount, allocation
 from node.chain.index import EmittedLog, TransactionPlace, TransactionReceipt
+from node.chain.spelling import check_depth, decoded
 from node.chain.view import View
 
 TYPES: Final = frozenset({0, 1, 2})
@@ -45,6 +47,8 @@ TYPES: Final = frozenset({0, 1, 2})
 PRECOMPILES: Final = 0x11
 """Addresses up to this one are the EVM's own, and slow in Python: no transaction goes there (findings on gas rates)."""
 ZEROS: Final = bytes(32)
+_SPELLING: Final = (RLPException, Malformed, ValueError, TypeError, KeyError, IndexError)
+"""What bytes that spell nothing raise."""
 
 
 class InvalidPayload(Exception):
@@ -206,11 +210,12 @@ class Evm:
         header, taken, receipts = block.header.copy(gas_used=0), [], []
         for data in transactions:
             try:
+                check_depth(data[1:] if data[:1] < b"\x7f" else data)
                 one = vm.get_transaction_builder().decode(data)
                 self._check(one)
                 self._check_possible(one)
                 receipt, _ = vm.apply_transaction(header, one)
-            except (InvalidPayload, ValidationError, RLPException, PyEVMError, ValueError, TypeError):
+            except (InvalidPayload, ValidationError, RLPException, PyEVMError, Malformed, ValueError, TypeError):
                 continue
             header = vm.increment_blob_gas_used(vm.add_receipt_to_header(header, receipt), one)
             taken.append(one)
@@ -321,10 +326,13 @@ class Evm:
 
     def _read(self, payload: bytes) -> Any:
         try:
+            for one in decoded(payload)[1]:
+                if isinstance(one, bytes):
+                    check_depth(one[1:])  # of a type, which is spelled within
             block = rlp.decode(payload, PragueBlock)
             if rlp.encode(block) != payload:
                 raise InvalidPayload("a payload in another spelling than its own")
-        except (RLPException, ValidationError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (*_SPELLING, ValidationError, AttributeError) as error:
             raise InvalidPayload(f"a payload that spells no block: {type(error).__name__}") from error
         return block
 

@@ -19,7 +19,7 @@ from consensus.payload import PayloadTerms
 from node.chain.genesis import PLACES, ChainLaw
 from node.chain.index import EmittedLog, TransactionReceipt
 from node.chain.onsystem import calldata
-from node.chain.verbs import LENGTH_BYTES, VerbFault, frame, length_of, number_of, of_terms, read
+from node.chain.verbs import LENGTH_BYTES, READY, VerbFault, frame, length_of, number_of, of_terms, read
 from node.exits import Unavailable
 from pipeline.child import Child, child
 
@@ -80,9 +80,14 @@ class Executor:
         self._send, self._receive = trio.open_memory_channel[bytes](float("inf"))
         self.worker: Child | None = None
         self.deaths = 0
+        self._is_up = False
+        """Whether the worker of now, or the last one, had opened its rows."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep a worker until cancelled; raises Unavailable when it dies again and again, OSError for a full disk."""
+        """Keep a worker until cancelled; raises Unavailable when none comes up.
+
+        A question over which it dies again and again is answered in its place: as one that breaks a rule.
+        """
         task_status.started()
         lives = 0
         while True:
@@ -90,9 +95,14 @@ class Executor:
             status = await self._live()
             self.deaths += 1
             lives = 0 if self._number - len(self._waiting) > before else lives + 1
+            if lives >= LIVES_MAX and self._is_up and self._waiting:
+                lives = 0
+                number = next(iter(self._waiting))
+                said = f"the process that executes blocks ended {LIVES_MAX} times over this question (status {status})"
+                self._take([number, VerbFault.INVALID, said])
             if lives >= LIVES_MAX:
                 raise Unavailable(
-                    f"the process that executes blocks ended {lives} times without an answer (status {status}): "
+                    f"the process that executes blocks ended {lives} times before it was up (status {status}): "
                     f"see the log; if {self._folder} is damaged, remove it, and the node executes its blocks again"
                 )
 
@@ -101,6 +111,7 @@ class Executor:
         ours, theirs = socket.socketpair()
         words = [self.law.chain_id, self.law.began_s, self.law.slot_s]
         command = [sys.executable, "-P", "-m", "node.chain.worker", str(theirs.fileno()), str(self._folder)]
+        self._is_up = False
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         async with (
             stream,
@@ -141,6 +152,7 @@ class Executor:
             return
 
     def _take(self, answer: list[Any]) -> None:
+        self._is_up |= answer[0] == READY
         waiting = self._waiting.pop(answer[0], None)
         if waiting is not None:
             self._answers[answer[0]] = answer

@@ -144,7 +144,12 @@ class Chain:
         terms = asked.terms
         own, without = await self.builder.own(terms)
         waiting = self.mempool.best(BASE_FEE, without)
-        name, payload = await self.executor.build(terms, [*own, *waiting])
+        try:
+            name, payload = await self.executor.build(terms, [*own, *waiting])
+        except PayloadRefused as error:
+            self._log.error("payload.unbuilt", slot=terms.slot, reason=str(error), mend="what waited is let go of")
+            self.mempool = Mempool()
+            return
         self._host.tell(PayloadBuilt(asked.call, name, payload))
 
     async def _catch_up(self, block: Digest) -> None:

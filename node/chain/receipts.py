@@ -17,6 +17,7 @@ from trie.hexary import HexaryTrie
 from consensus.encoding import Malformed
 from consensus.ids import Address, keccak256
 from node.chain.index import EmittedLog, TransactionReceipt
+from node.chain.spelling import decoded
 
 RECEIPTS_ROOT, NUMBER, TIMESTAMP = 5, 8, 11
 """The places of a header's fields."""
@@ -64,14 +65,23 @@ def proof(receipts: Sequence[bytes], at: int) -> tuple[bytes, ...]:
 def shown(named: bytes, at: int, nodes: Sequence[bytes]) -> TransactionReceipt:
     """The receipt at a place under a root; its gas is that of all before it, too. Raises Malformed where nodes do not lead there."""
     try:
-        decoded: Any = tuple(rlp.decode(node) for node in nodes)
+        given: Any = tuple(decoded(node) for node in nodes)
         tries: Any = HexaryTrie  # a library without types
-        data = tries.get_from_proof(named, rlp.encode(at), decoded)
+        data = tries.get_from_proof(named, rlp.encode(at), given)
         kind = data[0] if data and data[0] < 0x7F else 0
-        ok, gas, _bloom, logs = rlp.decode(data[1:] if kind else data)
+        ok, gas, _bloom, logs = decoded(data[1:] if kind else data)
         events = tuple(EmittedLog(Address(address), tuple(topics), said) for address, topics, said in logs)
         return TransactionReceipt(ok == b"\1", int.from_bytes(gas, "big"), events)
-    except (BadTrieProof, ValidationError, RLPException, ValueError, TypeError, IndexError, KeyError) as error:
+    except (
+        BadTrieProof,
+        ValidationError,
+        RLPException,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        RecursionError,
+    ) as error:
         raise Malformed(f"nodes that do not lead to a receipt: {type(error).__name__}") from error
 
 
@@ -84,10 +94,7 @@ def header_fields(header: bytes, name: bytes) -> list[bytes]:
     """The fields of a header of that name; raises Malformed for another one."""
     if len(header) > HEADER_BYTES_MAX or keccak256(header) != name:
         raise Malformed("a header of another name")
-    try:
-        fields: list[bytes] = rlp.decode(header)
-    except RLPException as error:
-        raise Malformed("a header that is none") from error
+    fields: list[bytes] = decoded(header)
     if len(fields) <= TIMESTAMP or not all(isinstance(one, bytes) for one in fields):
         raise Malformed("a header without its fields")
     return fields

@@ -16,6 +16,7 @@ from rlp.exceptions import RLPException
 from consensus.encoding import Malformed
 from consensus.ids import Address, keccak256
 from node.chain.genesis import BASE_FEE, GAS_LIMIT
+from node.chain.spelling import decoded
 from node.chain.wanted import BYTES_MAX
 
 HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
@@ -93,7 +94,7 @@ def read(data: bytes, chain_id: int) -> Transaction:
 
 def _read(data: bytes, chain_id: int) -> Transaction:
     kind = data[0] if data and data[0] < 0x7F else 0
-    fields: Any = rlp.decode(data[1:] if kind else data, strict=True)
+    fields = decoded(data[1:] if kind else data)
     if not isinstance(fields, list) or rlp.encode(fields) != (data[1:] if kind else data):
         raise Malformed("a transaction in another spelling than its own")
     match kind, fields:
@@ -106,6 +107,8 @@ def _read(data: bytes, chain_id: int) -> Transaction:
             chain, parity, signed = _legacy(fields[:6], _number(v))
         case _:
             raise Malformed("a transaction of a type that this chain has not")
+    if not isinstance(to, bytes) or not isinstance(said, bytes):
+        raise Malformed("a transaction with a list where bytes belong")
     if _number(chain) != chain_id:
         raise Malformed("a transaction of another chain")
     sender = _sender(signed, _number(parity), _number(r), _number(s))
@@ -156,7 +159,13 @@ def _check_access(access: Any) -> None:
     if not isinstance(access, list):
         raise Malformed("a transaction with a broken access list")
     for entry in access:
-        if not (isinstance(entry, list) and len(entry) == 2 and len(entry[0]) == 20 and isinstance(entry[1], list)):
+        if not (
+            isinstance(entry, list)
+            and len(entry) == 2
+            and isinstance(entry[0], bytes)
+            and len(entry[0]) == 20
+            and isinstance(entry[1], list)
+        ):
             raise Malformed("a transaction with a broken access list")
         if any(not isinstance(slot, bytes) or len(slot) != 32 for slot in entry[1]):
             raise Malformed("a transaction with a broken access list")

@@ -16,6 +16,8 @@ from consensus.payload import PayloadTerms
 
 FRAME_BYTES_MAX: Final = 64 << 20
 LENGTH_BYTES: Final = 4
+READY: Final = 0
+"""The number of what a worker says when it has opened its rows, unasked."""
 
 
 class VerbFault(IntEnum):

@@ -13,7 +13,7 @@ from typing import Any
 from node.chain.engine import Engine
 from node.chain.evm import Evm, InvalidPayload
 from node.chain.genesis import ChainLaw
-from node.chain.verbs import LENGTH_BYTES, VerbFault, frame, length_of, read
+from node.chain.verbs import LENGTH_BYTES, READY, VerbFault, frame, length_of, read
 from node.store.chainrows import open_rows
 
 
@@ -33,6 +33,8 @@ def answer(engine: Engine, question: list[Any]) -> list[Any]:
 def serve(connection: socket.socket, engine: Engine) -> None:
     """Answer until the other end is closed."""
     with connection.makefile("rwb") as stream:
+        stream.write(frame([READY, VerbFault.NONE]))
+        stream.flush()
         while len(head := stream.read(LENGTH_BYTES)) == LENGTH_BYTES:
             size = length_of(head)
             data = stream.read(size)

@@ -17,6 +17,7 @@ from node.chain.evm import Attributes, Evm, Grant, InvalidPayload, MemoryRows
 from node.chain.genesis import BASE_FEE, CONTRACTS, GAS_LIMIT, PLACES, GenesisAccount, artefact
 from tests.contracts import world
 from tests.contracts.world import ACCOUNTS, BEGAN, LAW, SLOT_S, Account, encoded
+from tests.node.chain.test_transactions import nested
 from tests.vectors.payloads import Allotted
 
 pytestmark = pytest.mark.component
@@ -322,3 +323,21 @@ def test_too_much_code_for_a_creation_ends_the_frame_whatever_else_is_wrong(evm:
             origin=LEADER, gas_price=0, gas=400_000, to=LEADER, sender=LEADER, value=0, data=b"", code=creates
         )
         assert made.is_error
+
+
+@pytest.mark.parametrize("depth", [20, 900, 20_000])
+def test_lists_within_lists_are_no_payload_and_no_transaction_and_end_no_process(evm: Evm, depth: int) -> None:
+    """py-evm lets Python recurse until its C code has no stack left."""
+    deep = nested(depth)
+    _, payload = first()
+    fields: Any = rlp.decode(payload)
+    for wrong in (
+        deep,
+        bytes(rlp.encode([fields[0], [b"\2" + deep], *fields[2:]])),
+        bytes(rlp.encode([fields[0], [b"\1" + deep]])),
+    ):
+        with pytest.raises(InvalidPayload):
+            evm.execute(evm.genesis, attributes(1, Grant(NEWCOMER, 7)), wrong)
+    builder = Evm(MemoryRows(), LAW)
+    made = builder.build(builder.genesis, attributes(1), [deep, b"\2" + deep, b"\1" + deep, b""])
+    assert made == builder.build(builder.genesis, attributes(1), [])

@@ -13,7 +13,7 @@ import trio
 from consensus.ids import Address, Digest
 from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
 from node.chain import executor as executing
-from node.chain.executor import Executor, PayloadRefused
+from node.chain.executor import LIVES_MAX, Executor, PayloadRefused
 from node.chain.genesis import ChainLaw
 from node.chain.onsystem import Opened, open_session, said
 from node.chain.transactions import address_of, hash_of, sign
@@ -146,11 +146,37 @@ def test_however_often_it_is_killed_what_it_said_is_there_and_what_it_was_asked_
     served(tmp_path, again)
 
 
+def test_a_question_over_which_it_dies_again_and_again_is_refused_and_the_next_ones_are_answered(
+    tmp_path: Path,
+) -> None:
+    async def work(on: Executor) -> None:
+        name, payload = await grown(on, 100)
+        first = (await on.build(terms(FIRST, 1, ME), []))[0]
+
+        async def kill() -> None:
+            while True:  # as soon as it is up again, and long before it has executed a hundred openings
+                await trio.sleep(0.005)
+                if on._is_up and on.worker is not None:
+                    os.kill(on.worker.pid, signal.SIGKILL)
+
+        on_built = on.deaths
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill)
+            with pytest.raises(PayloadRefused, match="ended 3 times over this question"):
+                await on.judge(terms(first, 2), name, payload)
+            nursery.cancel_scope.cancel()
+        assert on.deaths - on_built >= LIVES_MAX
+        await on.judge(terms(first, 2), name, payload)
+        assert await on.knows(name)
+
+    served(tmp_path, work)
+
+
 def test_one_that_cannot_live_ends_the_daemon_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "chain").write_text("in the way")
     with pytest.raises(ExceptionGroup) as caught:
         served(tmp_path / "chain", lambda on: on.follow(FIRST))
-    assert caught.group_contains(Unavailable, match="ended 3 times without an answer")
+    assert caught.group_contains(Unavailable, match="ended 3 times before it was up")
 
 
 def test_it_ends_with_its_parent_and_when_nobody_asks_any_more(tmp_path: Path) -> None:

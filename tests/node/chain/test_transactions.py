@@ -76,6 +76,39 @@ def test_any_bytes_are_refused_with_a_reason(data: bytes) -> None:
         read(data, CHAIN)
 
 
+def nested(depth: int) -> bytes:
+    """Lists within lists, as nobody writes them."""
+    made = b""
+    for _ in range(depth):
+        size = len(made)
+        length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+        made = (bytes([0xC0 + size]) if size < 56 else bytes([0xF7 + len(length)]) + length) + made
+    return made
+
+
+@pytest.mark.parametrize("depth", [10, 900, 20_000])
+def test_lists_within_lists_are_refused_like_any_bytes(depth: int) -> None:
+    """As a fault of whoever wrote them: one message must not end the node that reads it."""
+    deep = nested(depth)
+    for data in (deep, b"\1" + deep, b"\2" + deep, rlp.encode([b""] * 5) + deep):
+        with pytest.raises(Malformed):
+            read(data, CHAIN)
+    fields: Any = rlp.decode(signed()[1:])
+    whole = b"".join(rlp.encode(one) for one in fields[:8]) + deep + b"".join(rlp.encode(one) for one in fields[9:])
+    length = len(whole).to_bytes((len(whole).bit_length() + 7) // 8, "big")
+    with pytest.raises(Malformed):
+        read(b"\2" + bytes([0xF7 + len(length)]) + length + whole, CHAIN)
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_list_where_bytes_belong_and_bytes_where_a_list_does_are_refused(place: int) -> None:
+    fields: Any = rlp.decode(signed()[1:])
+    for wrong in ([b"x"] * 20, [], [[b"x" * 20, []]], b"x"):
+        if isinstance(wrong, list) != (place == 8) or wrong == [b"x"] * 20:
+            with pytest.raises(Malformed):
+                read(b"\2" + rlp.encode([*fields[:place], wrong, *fields[place + 1 :]]), CHAIN)
+
+
 @given(st.data())
 def test_a_bit_that_is_turned_makes_it_another_ones_or_nothing(data: st.DataObject) -> None:
     made = bytearray(signed(nonce=300, data=b"what it says", gas=100_000))
