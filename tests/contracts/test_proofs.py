@@ -301,6 +301,15 @@ def test_an_entry_is_taken_once_an_era_and_never_of_an_older_one(world: World) -
     assert world.ask("EligibilityManager", "getPastTotalSupply", world.block - 1) == 3
 
 
+def test_entries_that_are_passed_over_are_entries_of_nobody(world: World) -> None:
+    """Not even of the address of zeros, which the words that they leave free would name."""
+    listed = {NOBODY: True, PAYEES[0]: True, PAYEES[1]: True}
+    world.send(ANYBODY, *enrolling(world, 5, listed, [*listed]))
+    again = world.send(ANYBODY, *enrolling(world, 5, listed, [*listed]))
+    assert [event.name for event in again.events] == ["VotersEnrolled"]
+    assert world.ask("EligibilityManager", "getVotes", NOBODY) == 1
+
+
 def test_nobody_is_enrolled_by_anything_else(world: World) -> None:
     listed = {account: at < 4 for at, account in enumerate(PAYEES)}
     contract, function, *fact, entries, proofs = enrolling(world, 5, listed, PAYEES[:5])
