@@ -1,7 +1,9 @@
 """What nodes vote on is done after its delay if enough of them were for it, once; and nothing else is, by anybody, ever."""
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
+from random import Random
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -433,3 +435,34 @@ def test_whatever_is_done_the_rules_hold(data: st.DataObject) -> None:
             for _ in range(min(2, len(model.ballots))):
                 model.execute(data.draw(which))
             model.check()
+
+
+def walked(seed: int, steps: int) -> Counter[tuple[str, State]]:
+    """A walk in which time stops at the edges of what is allowed; what was tried how often, of proposals in which state."""
+    model, rng, tried = Model(), Random(seed), Counter[tuple[str, State]]()
+    for node in rng.sample(range(5), rng.randint(2, 5)):
+        model.elect(node)
+    model.pass_blocks(1)
+    for _ in range(steps):
+        move = rng.choices(("elect", "propose", "vote", "execute", "pass"), (3, 2, 24, 8, 4))[0]
+        if move == "elect" and len(model.eligible) > 2:
+            model.elect(rng.randrange(5))
+        elif move == "propose":
+            model.propose(rng.randrange(5), rng.randint(8, 64))
+        elif move == "pass":
+            model.pass_blocks(rng.choice((1, 1, VOTING - 1, VOTING, DELAY - 1, DELAY, EXECUTION - 1, EXECUTION)))
+        elif model.ballots and move in ("vote", "execute"):
+            which = rng.randrange(max(0, len(model.ballots) - 3), len(model.ballots))
+            tried[move, model.state(model.ballots[which])] += 1
+            if move == "vote":
+                model.vote(rng.randrange(6), which, rng.choice((FOR, FOR, FOR, ABSTAIN, AGAINST)))
+            else:
+                model.execute(which)
+        model.check()
+    return tried
+
+
+def test_on_long_walks_the_rules_hold_and_all_is_tried_in_every_state() -> None:
+    """The seeds are fixed, so that what they reach can be asked for: a walk that no longer gets there tests nothing."""
+    tried = sum((walked(seed, 150) for seed in range(10)), Counter[tuple[str, State]]())
+    assert min(tried[move, state] for move in ("vote", "execute") for state in State) >= 3
