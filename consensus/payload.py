@@ -11,7 +11,7 @@ Source: CONSENSUS §8; DESIGN §7; the attributes of Ethereum's Engine API, EIP-
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from consensus.facts import REWARD, Facts, Listed, Minting, facts_proof, facts_root
+from consensus.facts import NOBODY, REWARD, Facts, Listed, Minting, facts_proof, facts_root
 from consensus.ids import Address, Digest, NodeId
 from consensus.reward import BASE_BYTES, SlotWork, reward
 
@@ -22,7 +22,6 @@ FIRST: Final = Digest(bytes(32))
 """Stands for the payload of the genesis, whose name is the execution layer's affair."""
 GRANT_GWEI: Final = 100_000_000
 """A tenth of a coin: at the usual price of gas more than an ERA of sessions takes."""
-NOBODY: Final = Address(bytes(20))
 UNTOLD: Final = Listed(0, Digest(bytes(32)), 0)
 IDLE, BUSY = b"\0", b"\1"
 

@@ -22,7 +22,7 @@ from consensus.signing import verify_as_is
 from consensus.wishes import DoubleHeard, NewFinal, RecordRefused
 from node.admitting import Admitting
 from node.chain.executor import Executor
-from node.chain.following import TOPIC, Chain, RewardCalls
+from node.chain.following import TOPIC, Chain
 from node.chain.outbox import Outbox
 from node.chain.rpc import RpcServer
 from node.constitution import chain_law_of, law_of, obstacle, rules_of
@@ -148,9 +148,7 @@ class Daemon:
         if self.peer.agreement is None:
             return None
         executor = Executor(self.desk.home.path / "chain", chain_law_of(self.terms))
-        made = Chain(self.host, self.peer.agreement.replica, executor, self.log)
-        made.builder, made.account = RewardCalls(executor, self.desk.secrets.account_key), self.desk.secrets.address
-        return made
+        return Chain(self.host, self.peer.agreement.replica, executor, self.desk.secrets.account_key, self.log)
 
     def _anchoring(self) -> Anchoring | None:
         """What goes of this home's sessions on the chain."""

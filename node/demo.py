@@ -157,13 +157,10 @@ async def _bundled(stage: Demonstration, session: str, bundle: Path) -> None:
     with trio.move_on_after(PATIENCE_S):
         while True:
             told = (await trio.to_thread.run_sync(ask, stage.home.path, "anchors"))["sessions"].get(session)
-            if told is not None and told["state"] == "final":
-                with suppress(Unavailable):
-                    await stage.ask("export", session, "--with-chunks", "--anchored", "--out", str(bundle))
-                    verdict = await stage.ask("verify", session)
-                    if verdict["anchored"] == "final":
-                        return
-                    bundle.unlink()
+            is_final = told is not None and told["state"] == "final"
+            if is_final and (await stage.ask("verify", session))["anchored"] == "final":
+                await stage.ask("export", session, "--with-chunks", "--anchored", "--out", str(bundle))
+                return
             await trio.sleep(LOOK_S)
     raise Unavailable(f"after {PATIENCE_S:.0f} s the session's anchors are not final: see {stage.home.path / 'log'}")
 

@@ -6,7 +6,7 @@
 Source: the yellow paper, appendix D; DESIGN §7 (snapshot sync).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import rlp
@@ -14,7 +14,7 @@ import rlp
 from consensus.encoding import Malformed
 from consensus.ids import Digest, keccak256
 from node.chain.evm import ChainRows
-from node.chain.index import HEAD, number_key
+from node.chain.index import HEAD, Get, number_key
 from node.chain.receipts import NUMBER, header_fields
 from node.chain.spelling import decoded
 
@@ -22,8 +22,6 @@ STATE_ROOT: Final = 3
 NO_NODES: Final = keccak256(rlp.encode(b""))
 NO_CODE: Final = keccak256(b"")
 _HASH: Final = 32
-
-Get = Callable[[bytes], bytes | None]
 
 
 def values(header: bytes, name: Digest, get: Get) -> Iterator[bytes]:

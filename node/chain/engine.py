@@ -14,6 +14,7 @@ from typing import Any, Final
 from consensus.encoding import Malformed
 from consensus.ids import Address, Digest
 from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
+from node.chain import index
 from node.chain.ethereum import Ethereum
 from node.chain.ethereum_views import RpcFault
 from node.chain.evm import Attributes, Evm, Executed, Grant, InvalidPayload
@@ -31,7 +32,7 @@ _TRANSACTIONS: Final = 1
 def attributes_of(terms: PayloadTerms, law: ChainLaw) -> Attributes:
     """What a block has to say of itself."""
     return Attributes(
-        law.began_s + terms.slot * law.slot_s,
+        law.time_of(terms.slot),
         terms.seed,
         terms.recipient,
         terms.root,
@@ -53,6 +54,11 @@ def calls_of(block: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def _begins(calls: Sequence[tuple[bytes, bytes]], wanted: Order | None) -> bool:
+    """Whether the first call is the one that is wanted."""
+    return wanted is not None and calls[:1] == [(wanted.to, wanted.data)]
+
+
 class Engine:
     """The verbs, on one tree."""
 
@@ -60,19 +66,17 @@ class Engine:
         self._evm, self._law = evm, law
         self._ethereum = Ethereum(evm, law.chain_id, f"lucid-node/{version('lucid-node')}")
         self.verbs: Mapping[str, Callable[..., Any]] = {
-            "genesis": lambda: evm.genesis,
             "build": self._build,
             "judge": self._judge,
             "replay": self._replay,
             "known": lambda name: self._name(name) in evm,
             "follow": self._follow,
-            "account": self._account,
+            "accounts": self._accounts,
             "call": self._call,
             "places": lambda transactions: [*map(self._place, transactions)],
-            "receipts": self._receipts,
+            "receipts": lambda name: index.receipts_row(evm.receipts(self._name(name))),
             "anchored": self._anchored,
             "rpc": self._rpc,
-            "payload": lambda name: evm.payload(self._name(name)),
         }
 
     def _name(self, name: bytes) -> Digest:
@@ -83,40 +87,35 @@ class Engine:
     def _build(self, terms: Sequence[Any], transactions: Sequence[bytes]) -> list[Any]:
         asked = terms_from(terms)
         name, block = self._evm.build(self._name(asked.parent), attributes_of(asked, self._law), transactions)
-        return [name, self._kind(asked, block) + block]
+        return [name, self._kind(asked, calls_of(block), self._mint(asked)) + block]
 
-    def _kind(self, terms: PayloadTerms, block: bytes) -> bytes:
+    def _kind(self, terms: PayloadTerms, calls: Sequence[tuple[bytes, bytes]], wanted: Order | None) -> bytes:
         """Whether something waited: grants, or a transaction beside the one that mints."""
-        calls = calls_of(block)
-        mint = self.mint(terms)
-        waiting = len(calls) - (mint is not None and calls[:1] == [(mint.to, mint.data)])
+        waiting = len(calls) - _begins(calls, wanted)
         return BUSY if waiting or terms.grants else IDLE
 
-    def mint(self, terms: PayloadTerms) -> Order | None:
+    def _mint(self, terms: PayloadTerms) -> Order | None:
         """The call that a payload has to begin with; None where nothing is to be minted."""
-        if terms.payout is None:
-            return None
-        return mint(terms.payout, attributes_of(terms, self._law).timestamp, terms.siblings)
+        return None if terms.payout is None else mint(terms.payout, self._law.time_of(terms.slot), terms.siblings)
 
-    def _owes_mint(self, terms: PayloadTerms) -> Order | None:
-        """The same, unless the publisher's account has not the coins for it: then the payload may do without."""
-        wanted = self.mint(terms)
-        if wanted is None:
-            return None
+    def _can_pay(self, terms: PayloadTerms, wanted: Order) -> bool:
+        """Whether the publisher's account has the coins to mint: without them a payload may do without, too."""
         parent = self._name(terms.parent)
         price = 2 * self._evm.header(parent).base_fee_per_gas
-        return wanted if self._evm.at(parent).balance(terms.recipient) >= wanted.gas * price else None
+        coins = self._evm.at(parent).balance(terms.recipient)
+        return coins >= wanted.gas * int(price)
 
     def _judge(self, terms: Sequence[Any], name: bytes, payload: bytes) -> None:
         asked, block = terms_from(terms), payload[1:]
-        if payload[:1] != self._kind(asked, block):
+        calls, wanted = calls_of(block), self._mint(asked)
+        if payload[:1] != self._kind(asked, calls, wanted):
             raise InvalidPayload("a payload that says that something waited for it, or that nothing did, and is wrong")
-        wanted = self._owes_mint(asked)
-        if wanted is not None and calls_of(block)[:1] != [(wanted.to, wanted.data)]:
+        owes = wanted is not None and self._can_pay(asked, wanted)
+        if owes and not _begins(calls, wanted):
             raise InvalidPayload("a payload that does not begin with minting what its parent's block is worth")
 
         def judge(executed: Executed) -> None:
-            if wanted is not None and not executed.receipts[0].ok:
+            if owes and not executed.receipts[0].ok:
                 raise InvalidPayload("a payload whose minting fails")
 
         says = attributes_of(asked, self._law)
@@ -140,9 +139,9 @@ class Engine:
 
     # ------------------------------------------------------------------ what is so
 
-    def _account(self, name: bytes, address: bytes) -> list[Any]:
+    def _accounts(self, name: bytes, addresses: Sequence[bytes]) -> list[Any]:
         view = self._evm.at(self._name(name))
-        return [view.nonce(Address(address)), wide(view.balance(Address(address)))]
+        return [[view.nonce(Address(one)), wide(view.balance(Address(one)))] for one in addresses]
 
     def _call(self, name: bytes, sender: bytes, to: bytes, data: bytes) -> list[Any]:
         made = self._evm.at(self._name(name)).call(Address(sender), Address(to), data)
@@ -180,9 +179,3 @@ class Engine:
                     case _:
                         pass
         return [*found.values()]
-
-    def _receipts(self, name: bytes) -> list[Any]:
-        return [
-            [one.ok, one.gas_used, [[log.address, list(log.topics), log.data] for log in one.logs]]
-            for one in self._evm.receipts(self._name(name))
-        ]

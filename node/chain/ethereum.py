@@ -122,8 +122,7 @@ class Ethereum:
             case "safe" | "finalized":
                 return self.tags.get(at, self._evm.genesis)
             case _:
-                number = as_quantity(at)
-                return self._evm.genesis if number == 0 else self._evm.numbered(number)
+                return self._evm.numbered(as_quantity(at))
 
     def _there(self, at: Any) -> Digest:
         name = self._named(at)
@@ -251,10 +250,7 @@ class Ethereum:
     def _range(self, first: int, last: int) -> list[Digest]:
         if last - first >= LOG_BLOCKS_MAX:
             raise RpcFault(TOO_MUCH, f"{last - first + 1} blocks are too many: ask for {LOG_BLOCKS_MAX} at a time")
-        return [name for number in range(first, last + 1) if (name := self._numbered(number)) is not None]
-
-    def _numbered(self, number: int) -> Digest | None:
-        return self._evm.genesis if number == 0 else self._evm.numbered(number)
+        return [name for number in range(first, last + 1) if (name := self._evm.numbered(number)) is not None]
 
     def _logs_of(self, name: Digest, wanted: Mapping[str, Any]) -> list[Any]:
         receipts = self._evm.receipts(name)

@@ -1,22 +1,21 @@
 """Proofs of accounts and of their storage under a header's state root (EIP-1186), by the library `trie`."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import rlp
 from trie.hexary import HexaryTrie
 
 from consensus.ids import Address, keccak256
+from node.chain.accounts import NO_CODE, NO_NODES
 from node.chain.ethereum_views import data, quantity
-
-NO_NODES: Final = keccak256(rlp.encode(b""))
-NO_CODE: Final = keccak256(b"")
+from node.chain.index import Get
 
 
 class _Nodes(dict[bytes, bytes]):
     """The nodes of the chain as a mapping that reads them when they are needed."""
 
-    def __init__(self, get: Callable[[bytes], bytes | None]) -> None:
+    def __init__(self, get: Get) -> None:
         super().__init__()
         self._get = get
 
@@ -30,7 +29,7 @@ class _Nodes(dict[bytes, bytes]):
         return isinstance(name, bytes) and self._get(name) is not None
 
 
-def _lookup(get: Callable[[bytes], bytes | None], root: bytes, key: bytes) -> tuple[bytes, list[str]]:
+def _lookup(get: Get, root: bytes, key: bytes) -> tuple[bytes, list[str]]:
     """What lies under a key, nothing where nothing does, and the nodes that lead there or show that."""
     if root == NO_NODES:
         return b"", []
@@ -39,7 +38,7 @@ def _lookup(get: Callable[[bytes], bytes | None], root: bytes, key: bytes) -> tu
     return bytes(made.get(hashed)), [data(rlp.encode(node)) for node in made.get_proof(hashed)]
 
 
-def proof(get: Callable[[bytes], bytes | None], root: bytes, address: Address, slots: Sequence[int]) -> dict[str, Any]:
+def proof(get: Get, root: bytes, address: Address, slots: Sequence[int]) -> dict[str, Any]:
     """An account and words of its storage, each with the nodes that lead to it."""
     found, nodes = _lookup(get, root, address)
     nonce, balance, storage, code = rlp.decode(found) if found else (b"", b"", NO_NODES, NO_CODE)

@@ -10,6 +10,7 @@ import rlp
 
 from consensus.ids import Address, Digest
 from node.chain.index import EmittedLog, TransactionReceipt
+from node.chain.receipts import bloom_of
 
 NO_UNCLES: Final = bytes.fromhex("1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347")
 
@@ -192,17 +193,6 @@ def receipt_of(
             }
         )
     return found
-
-
-def bloom_of(logs: Sequence[EmittedLog]) -> bytes:
-    """The bloom filter of some logs, 256 bytes."""
-    from eth_bloom.bloom import BloomFilter
-
-    bloom = BloomFilter()
-    for log in logs:
-        bloom.add(log.address)
-        bloom.extend(log.topics)
-    return int(bloom).to_bytes(256, "big")
 
 
 def log_of(log: EmittedLog, name: Digest, header: Any, one: Any, place: int, at: int) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _told(
         raise Malformed("an anchor in a block that the proof does not lead through")
     fields = header_fields(anchor.header, header.payload)
     time_s = int.from_bytes(fields[TIMESTAMP], "big")
-    if time_s != law.began_s + header.slot * law.slot_s:
+    if time_s != law.time_of(header.slot):
         raise Malformed("an anchor in a payload of another time than its slot's")
     receipt = shown(fields[RECEIPTS_ROOT], anchor.at, anchor.nodes)
     told = [found for log in receipt.logs if receipt.ok and (found := said(log)) is not None]

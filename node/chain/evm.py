@@ -37,15 +37,13 @@ from rlp.exceptions import RLPException
 from consensus.encoding import Malformed
 from consensus.ids import Address, Digest
 from node.chain import index
-from node.chain.genesis import BASE_FEE, GAS_LIMIT, ChainLaw, GenesisAccount, allocation
+from node.chain.genesis import BASE_FEE, GAS_LIMIT, PRECOMPILES, ChainLaw, GenesisAccount, allocation
 from node.chain.index import EmittedLog, TransactionPlace, TransactionReceipt
 from node.chain.spelling import check_depth, decoded
 from node.chain.view import View
 
 TYPES: Final = frozenset({0, 1, 2})
 """Transactions: legacy, with access lists, with a base fee. None brings blobs, and none gives an account code."""
-PRECOMPILES: Final = 0x11
-"""Addresses up to this one are the EVM's own, and slow in Python: no transaction goes there (findings on gas rates)."""
 ZEROS: Final = bytes(32)
 _SPELLING: Final = (RLPException, Malformed, ValueError, TypeError, KeyError, IndexError)
 """What bytes that spell nothing raise."""
@@ -285,7 +283,7 @@ class Evm:
 
     def numbered(self, number: int) -> Digest | None:
         """The payload of a number on the head's branch."""
-        found = self._rows.get(index.number_key(number))
+        found = self.genesis if number == 0 else self._rows.get(index.number_key(number))
         return None if found is None else Digest(found)
 
     def header(self, name: Digest) -> Any:

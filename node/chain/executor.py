@@ -17,7 +17,7 @@ import trio
 from consensus.ids import Address, Digest, SessionId
 from consensus.payload import PayloadTerms
 from node.chain.genesis import PLACES, ChainLaw
-from node.chain.index import EmittedLog, TransactionReceipt
+from node.chain.index import TransactionReceipt, read_receipts
 from node.chain.onsystem import calldata
 from node.chain.verbs import LENGTH_BYTES, READY, VerbFault, frame, length_of, number_of, of_terms, read
 from node.exits import Unavailable
@@ -32,13 +32,11 @@ class PayloadRefused(Exception):
     """The payload breaks a rule, which the sentence names."""
 
 
-class ChainAccount:
-    """What an account has and how many transactions it sent."""
+class ChainAccount(NamedTuple):
+    """How many transactions an account has sent, and what it has."""
 
-    __slots__ = ("nonce", "wei")
-
-    def __init__(self, nonce: int, wei: int) -> None:
-        self.nonce, self.wei = nonce, wei
+    nonce: int
+    wei: int
 
 
 class TransactionAt(NamedTuple):
@@ -202,10 +200,15 @@ class Executor:
         """Make a payload the head."""
         await self.ask("follow", name)
 
+    async def accounts(self, name: Digest, addresses: Sequence[Address]) -> list[ChainAccount]:
+        """Accounts after a payload, in their order; one question, however many."""
+        found = await self.ask("accounts", name, list(addresses))
+        return [ChainAccount(nonce, number_of(wei)) for nonce, wei in found]
+
     async def account(self, name: Digest, address: Address) -> ChainAccount:
         """An account after a payload."""
-        nonce, wei = await self.ask("account", name, address)
-        return ChainAccount(nonce, number_of(wei))
+        (found,) = await self.accounts(name, [address])
+        return found
 
     async def call(self, name: Digest, to: Address, data: bytes, sender: Address = Address(bytes(20))) -> bytes | None:  # noqa: B008
         """What a contract answers after a payload; None where it reverts."""
@@ -237,14 +240,4 @@ class Executor:
 
     async def receipts(self, name: Digest) -> tuple[TransactionReceipt, ...]:
         """What came of a payload's transactions."""
-        return tuple(
-            TransactionReceipt(
-                ok, gas, tuple(EmittedLog(Address(at), tuple(topics), data) for at, topics, data in logs)
-            )
-            for ok, gas, logs in await self.ask("receipts", name)
-        )
-
-
-def pid_of(executor: Executor) -> int | None:
-    """The worker's process, while there is one."""
-    return None if executor.worker is None else executor.worker.pid
+        return read_receipts(await self.ask("receipts", name))

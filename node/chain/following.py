@@ -8,12 +8,13 @@ What the executor lacks of our own chain (a folder that was lost) it is given ag
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import trio
 
 from consensus.block import read_block
 from consensus.encoding import Malformed
+from consensus.facts import Minting
 from consensus.ids import Address, Digest, NodeId
 from consensus.payload import FIRST, PayloadTerms
 from consensus.replica import ConsensusReplica
@@ -45,49 +46,14 @@ class AccountBalance(NamedTuple):
     """In base units, 10¹⁸ a LUCID."""
 
 
-class Builder(Protocol):
-    """What a node adds to its own payloads."""
-
-    async def own(self, terms: PayloadTerms) -> tuple[list[bytes], tuple[Address, ...]]:
-        """Transactions to begin a payload with, and the accounts of which no others go into it."""
-
-
-class NothingOwn:
-    """A node that adds nothing."""
-
-    async def own(self, terms: PayloadTerms) -> tuple[list[bytes], tuple[Address, ...]]:
-        """Nothing."""
-        del terms
-        return [], ()
-
-
-class RewardCalls:
-    """A node that begins its payloads with minting what the block before is worth, from its own account."""
-
-    def __init__(self, executor: Executor, secret: bytes) -> None:
-        self._executor, self._secret, self._address = executor, secret, address_of(secret)
-
-    async def own(self, terms: PayloadTerms) -> tuple[list[bytes], tuple[Address, ...]]:
-        """The call, where there is something to mint; what else the account has waiting goes into a later block."""
-        if terms.payout is None:
-            return [], ()
-        law = self._executor.law
-        call = mint(terms.payout, law.began_s + terms.slot * law.slot_s, terms.siblings)
-        account = await self._executor.account(terms.parent, self._address)
-        fee = min(MINT_FEE_WEI, account.wei // call.gas)
-        data = sign(self._secret, law.chain_id, account.nonce, call.to, call.data, call.gas, tip=0, fee=fee)
-        return [data], (self._address,)
-
-
 class Chain:
     """One node's execution layer; its host runs the machine of which the replica is a part."""
 
-    def __init__(self, host: Host, replica: ConsensusReplica, executor: Executor, log: EventLog) -> None:
+    def __init__(self, host: Host, replica: ConsensusReplica, executor: Executor, secret: bytes, log: EventLog) -> None:
         self._host, self.replica, self.executor, self._log = host, replica, executor, log
+        self._secret, self._account = secret, address_of(secret)
+        """Of the account that mints, and that is looked at whenever the head moves."""
         self.mempool = Mempool()
-        self.builder: Builder = NothingOwn()
-        self.account: Address | None = None
-        """Whose holding is looked at whenever the head moves."""
         self.holding: AccountBalance | None = None
         self.head: Digest = FIRST
         """The payload of the head, once it is executed."""
@@ -142,15 +108,24 @@ class Chain:
 
     async def _build(self, asked: BuildPayload) -> None:
         terms = asked.terms
-        own, without = await self.builder.own(terms)
-        waiting = self.mempool.best(BASE_FEE, without)
+        mints = [] if terms.payout is None else [await self._minting(terms, terms.payout)]
+        # What else the account has waiting goes into a later block: minting takes its next number.
+        waiting = self.mempool.best(BASE_FEE, [self._account] if mints else [])
         try:
-            name, payload = await self.executor.build(terms, [*own, *waiting])
+            name, payload = await self.executor.build(terms, [*mints, *waiting])
         except PayloadRefused as error:
             self._log.error("payload.unbuilt", slot=terms.slot, reason=str(error), mend="what waited is let go of")
             self.mempool = Mempool()
             return
         self._host.tell(PayloadBuilt(asked.call, name, payload))
+
+    async def _minting(self, terms: PayloadTerms, payout: Minting) -> bytes:
+        """The transaction that mints what the block before is worth, with which a payload begins."""
+        law = self.executor.law
+        call = mint(payout, law.time_of(terms.slot), terms.siblings)
+        account = await self.executor.account(terms.parent, self._account)
+        fee = min(MINT_FEE_WEI, account.wei // call.gas)
+        return sign(self._secret, law.chain_id, account.nonce, call.to, call.data, call.gas, tip=0, fee=fee)
 
     async def _catch_up(self, block: Digest) -> None:
         """Give the executor the payloads of our chain up to a block that it lacks, from where it has them on."""
@@ -190,13 +165,11 @@ class Chain:
         """Follow the replica's head, and let go of what it has of the transactions that wait."""
         name = self.replica.head().payload
         await self.executor.follow(name)
-        whose = {*self.mempool.senders, *([] if self.account is None else [self.account])}
-        found = {sender: await self.executor.account(name, sender) for sender in whose}
-        self.mempool.settle({sender: (one.nonce, one.wei) for sender, one in found.items()})
-        if self.account is not None:
-            self.holding = AccountBalance(
-                self.account, found[self.account].wei, await self.executor.lucid(name, self.account)
-            )
+        whose = [*{*self.mempool.senders, self._account}]
+        found = dict(zip(whose, await self.executor.accounts(name, whose), strict=True))
+        self.mempool.settle(found)
+        lucid = await self.executor.lucid(name, self._account)
+        self.holding = AccountBalance(self._account, found[self._account].wei, lucid)
         self._tell_replica()
         self.head = name
         moved, self._moved = self._moved, trio.Event()
@@ -232,9 +205,9 @@ class Chain:
         while True:
             await self._arrived.wait()
             self._arrived = trio.Event()
-            for sender in self.mempool.unknown:
-                known = await self.executor.account(self.head, sender)
-                self.mempool.learn(sender, known.nonce, known.wei)
+            whose = self.mempool.unknown
+            for sender, known in zip(whose, await self.executor.accounts(self.head, whose), strict=True):
+                self.mempool.learn(sender, *known)
 
     @property
     def tags(self) -> dict[str, Digest]:
@@ -261,8 +234,7 @@ class Chain:
 
     async def account_of(self, address: Address) -> tuple[int, int]:
         """An account's number and coins at the head."""
-        found = await self.executor.account(self.head, address)
-        return found.nonce, found.wei
+        return await self.executor.account(self.head, address)
 
     async def places_of(self, transactions: Sequence[bytes]) -> list[TransactionAt | None]:
         """Where each transaction is on the head's branch, if it is."""
@@ -276,8 +248,7 @@ class Chain:
         """Take a transaction in and spread it; raises Malformed with what is wrong, Known for one that is here."""
         one = read(data, self.executor.law.chain_id)
         if not self.mempool.knows(one.sender):
-            known = await self.executor.account(self.head, one.sender)
-            self.mempool.learn(one.sender, known.nonce, known.wei)
+            self.mempool.learn(one.sender, *await self.account_of(one.sender))
         self.mempool.take(one, data)
         self._tell_replica()
         self._host.tell(Publish(TOPIC, data))

@@ -30,6 +30,8 @@ CONTRACTS: Final = (
 PLACES: Final = {name: Address(b"Lucid" + number.to_bytes(15, "big")) for number, name in enumerate(CONTRACTS, start=1)}
 WITHDRAWALS: Final = Address(bytes.fromhex("00000961ef480eb55e80d19ad83579a64c007002"))
 CONSOLIDATIONS: Final = Address(bytes.fromhex("0000bbddc7ce488642fb579f8b00f3a590007251"))
+PRECOMPILES: Final = 0x11
+"""Addresses up to this one are the EVM's own, and slow in Python: no transaction goes there (findings on gas rates)."""
 GAS_LIMIT: Final = 15_000_000
 """Of a block, for ever (DESIGN §7): what a Pi executes within a few seconds."""
 BASE_FEE: Final = 7
@@ -47,6 +49,10 @@ class ChainLaw(NamedTuple):
     """Whose accounts have coins from the beginning."""
     slot_s: int = 120
     """How long a slot is."""
+
+    def time_of(self, slot: int) -> int:
+        """When a slot begins, in seconds: the time of its payload."""
+        return self.began_s + slot * self.slot_s
 
 
 class GenesisAccount(NamedTuple):

@@ -110,15 +110,21 @@ class Mempool:
     def settle(self, accounts: Mapping[Address, tuple[int, int]]) -> None:
         """What accounts have at a new head: number and coins. Transactions that are in it, or that nobody can pay, go."""
         self._accounts = dict(accounts)
-        for sender, mine in [*self._waiting.items()]:
-            nonce, wei = self._accounts.get(sender, (0, 0))
-            for at, (one, _) in [*mine.items()]:
-                if sender in self._accounts and (at < nonce or one.cost > wei):
+        for sender in self.senders:
+            self._let_go(sender)
+
+    def _let_go(self, sender: Address) -> None:
+        """What a known account has sent already, or cannot pay, goes."""
+        if sender in self._accounts:
+            nonce, wei = self._accounts[sender]
+            for at, (one, _) in [*self._waiting.get(sender, {}).items()]:
+                if at < nonce or one.cost > wei:
                     self._drop(sender, at)
 
     def learn(self, sender: Address, nonce: int, wei: int) -> None:
         """An account that was not known, at the present head."""
-        self.settle({**self._accounts, sender: (nonce, wei)})
+        self._accounts[sender] = nonce, wei
+        self._let_go(sender)
 
     def next_nonce(self, sender: Address, nonce: int) -> int:
         """The first number of an account's, from that at the head on, for which nothing waits."""

@@ -29,14 +29,19 @@ def spelled(receipts: Iterable[TransactionReceipt], kinds: Sequence[int]) -> lis
     gas, made = 0, []
     for one, kind in zip(receipts, kinds, strict=True):
         gas += one.gas_used
-        bloom = BloomFilter()
-        for log in one.logs:
-            bloom.add(log.address)
-            bloom.extend(log.topics)
         logs = [[log.address, list(log.topics), log.data] for log in one.logs]
-        body = rlp.encode([int(one.ok), gas, int(bloom).to_bytes(256, "big"), logs])
+        body = rlp.encode([int(one.ok), gas, bloom_of(one.logs), logs])
         made.append((bytes([kind]) if kind else b"") + bytes(body))
     return made
+
+
+def bloom_of(logs: Iterable[EmittedLog]) -> bytes:
+    """The bloom filter of some logs, 256 bytes."""
+    bloom = BloomFilter()
+    for log in logs:
+        bloom.add(log.address)
+        bloom.extend(log.topics)
+    return int(bloom).to_bytes(256, "big")
 
 
 def kinds_of(block: bytes) -> list[int]:

@@ -15,7 +15,7 @@ from rlp.exceptions import RLPException
 
 from consensus.encoding import Malformed
 from consensus.ids import Address, keccak256
-from node.chain.genesis import BASE_FEE, GAS_LIMIT
+from node.chain.genesis import BASE_FEE, GAS_LIMIT, PRECOMPILES
 from node.chain.spelling import decoded
 from node.chain.wanted import BYTES_MAX
 
@@ -24,7 +24,6 @@ TIP_WEI: Final = 1
 """What we give whoever takes our transactions."""
 FEE_WEI: Final = 1_000 * BASE_FEE
 """The most that we pay for gas: the base fee has to be at its usual for forty full blocks to get there."""
-PRECOMPILES: Final = 0x11
 _WORD: Final = 1 << 256
 
 

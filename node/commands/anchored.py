@@ -59,7 +59,7 @@ def trusted(args: argparse.Namespace, home: Home) -> NetworkTerms | None:
     """The genesis to check with: that of --network, else of this home; None where there is none."""
     if args.network is not None:
         return load(Path(args.network))[1]
-    return joined(home) if home.network.exists() else None
+    return joined(home)
 
 
 def judged(verdict: Verdict, args: argparse.Namespace, home: Home, missing: str) -> Anchored:

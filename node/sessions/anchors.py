@@ -5,7 +5,7 @@
 Nothing is asked of anybody. What is not final yet, or lies below the checkpoint at which this node began, is said.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from consensus.ancestry import key_of
@@ -17,12 +17,10 @@ from consensus.records import unpack
 from consensus.snapshot import PROOF
 from consensus.succession import NEWEST
 from node.chain.evidence import Anchor, AnchorEvidence
-from node.chain.index import number_key, payload_key, places, places_key, read_receipts, receipts_key
+from node.chain.index import Get, number_key, payload_key, places, places_key, read_receipts, receipts_key
 from node.chain.receipts import kinds_of, number_of, proof, spelled
 from node.chain.wanted import OUTBOX, WantedCall
 from node.sessions.records import Reading
-
-Get = Callable[[bytes], bytes | None]
 
 
 class NotAnchored(Exception):

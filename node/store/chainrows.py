@@ -6,7 +6,7 @@ Unlike `node.store.lmdb` keys are bytes as they are (hashes, mostly), and a comm
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import lmdb
 
@@ -47,22 +47,22 @@ class LmdbRows:
 @contextmanager
 def read_rows(path: Path) -> Iterator[LmdbRows]:
     """The rows in a folder, to be read only, beside the process that writes them. Raises OSError where there are none."""
-    try:
-        env = lmdb.open(str(path), readonly=True, create=False, readahead=False)
-    except lmdb.Error as error:
-        raise OSError(str(error)) from error
-    try:
-        yield LmdbRows(env)
-    finally:
-        env.close()
+    with _opened(path, readonly=True, create=False) as rows:
+        yield rows
 
 
 @contextmanager
 def open_rows(path: Path, *, map_bytes: int = MAP_BYTES) -> Iterator[LmdbRows]:
     """The rows in a folder, made if need be. Raises OSError where it cannot be opened."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _opened(path, map_size=map_bytes, mode=0o600) as rows:
+        yield rows
+
+
+@contextmanager
+def _opened(path: Path, **options: Any) -> Iterator[LmdbRows]:
     try:
-        env = lmdb.open(str(path), map_size=map_bytes, mode=0o600, readahead=False)
+        env = lmdb.open(str(path), readahead=False, **options)
     except lmdb.Error as error:
         raise OSError(str(error)) from error
     try:

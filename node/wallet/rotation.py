@@ -32,12 +32,12 @@ def rotate(file: Path, phrase: bytes | None, *, account: bool = False) -> Secret
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # of two rotations side by side one would be lost, with what it had sealed
         old = open_vault(file.read_bytes(), phrase)
-        if not account and len(old.masters) >= GENERATIONS_MAX:
-            raise Usage(f"the vault has {GENERATIONS_MAX} master keys and takes no more")
         if account and len(old.former) >= GENERATIONS_MAX:
             raise Usage(f"the vault has had {GENERATIONS_MAX} accounts and takes no more")
         if account:
             new = replace(old, account_key=os.urandom(32), former=(*old.former, old.account_key))
+        elif len(old.masters) >= GENERATIONS_MAX:
+            raise Usage(f"the vault has {GENERATIONS_MAX} master keys and takes no more")
         else:
             new = replace(old, masters=(*old.masters, os.urandom(32)))
         data = close(new, phrase)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from consensus.block import BlockBody
-from consensus.facts import REWARD, Minting, facts_leaves, facts_root, is_fact
+from consensus.facts import NOBODY, REWARD, Minting, facts_leaves, facts_root, is_fact
 from consensus.ids import Address, Digest
-from consensus.payload import BUSY, FIRST, IDLE, NOBODY, PayloadTerms, facts_of, is_busy, payout_of, terms_of
+from consensus.payload import BUSY, FIRST, IDLE, PayloadTerms, facts_of, is_busy, payout_of, terms_of
 from consensus.registry import Member, Pool, registry_of
 from consensus.state import left_open
 from tests.consensus.worlds import Village, key, named

@@ -44,7 +44,7 @@ class Served:
         self.mempool.settle({one: self._account(one) for one in self.mempool.senders})
 
     def _account(self, address: Address) -> tuple[int, int]:
-        nonce, wei = self.engine.verbs["account"](self.head, address)
+        ((nonce, wei),) = self.engine.verbs["accounts"](self.head, [address])
         return nonce, number_of(wei)
 
     async def account_of(self, address: Address) -> tuple[int, int]:

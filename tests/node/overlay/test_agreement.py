@@ -8,8 +8,9 @@ from blake3 import blake3
 
 from consensus.block import Block
 from consensus.catchup import BlockAnswer
+from consensus.facts import NOBODY
 from consensus.ids import Digest, Millis, NodeId
-from consensus.payload import FIRST, NOBODY, PayloadTerms
+from consensus.payload import FIRST, PayloadTerms
 from consensus.records import pack, unpack
 from consensus.replica import ConsensusReplica
 from consensus.wishes import (
