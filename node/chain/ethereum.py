@@ -239,7 +239,16 @@ class Ethereum:
             first = self._header(wanted.get("fromBlock", "latest")).block_number
             last = min(self._header_number(wanted.get("toBlock", "latest")), self._height)
             names = self._range(first, last)
-        return [told for name in names for told in self._logs_of(name, wanted)][: LOGS_MAX + 1]
+        return self._logs_in(names, wanted)
+
+    def _logs_in(self, names: Sequence[Digest], wanted: Mapping[str, Any]) -> list[Any]:
+        """The logs of some payloads; raises RpcFault where they are too many."""
+        found: list[Any] = []
+        for name in names:
+            found += self._logs_of(name, wanted)
+            if len(found) > LOGS_MAX:
+                raise RpcFault(TOO_MUCH, f"more than {LOGS_MAX} logs: ask for fewer blocks")
+        return found
 
     def _header_number(self, at: Any) -> int:
         """A number may be beyond the head: then it is the head's."""
@@ -263,8 +272,6 @@ class Ethereum:
                 if (whose is None or log.address in whose) and _fits(log, topics):
                     found.append(log_of(log, name, header, taken[place], place, at))
                 at += 1
-        if len(found) > LOGS_MAX:
-            raise RpcFault(TOO_MUCH, f"more than {LOGS_MAX} logs: ask for fewer blocks")
         return found
 
     # ------------------------------------------------------------------ filters
@@ -289,11 +296,7 @@ class Ethereum:
         if following > self._height:
             return []
         names = self._range(following, self._height)
-        return (
-            [data(name) for name in names]
-            if wanted is None
-            else [one for name in names for one in self._logs_of(name, wanted)]
-        )
+        return [data(name) for name in names] if wanted is None else self._logs_in(names, wanted)
 
     def _filter_logs(self, number: Any) -> list[Any]:
         _, wanted, _ = self._filter(number)

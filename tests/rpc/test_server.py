@@ -106,6 +106,24 @@ def test_a_range_of_logs_that_is_too_long_says_how_much_is_allowed(monkeypatch: 
     assert "ask for 3 at a time" in trio.run(main)["error"]["message"]
 
 
+def test_more_logs_than_a_question_may_have_are_refused_and_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Served()
+
+    async def main() -> None:
+        async with served(chain) as url:
+            for nonce in range(3):  # each in a block of its own
+                order = open_session(bytes([nonce]) * 16, bytes(32), bytes(32))
+                raw = sign(SECRETS[0], LAW.chain_id, nonce, order.to, order.data, order.gas)
+                await posted(url, call("eth_sendRawTransaction", "0x" + raw.hex()))
+            every = call("eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest"})
+            monkeypatch.setattr("node.chain.ethereum.LOGS_MAX", 3)
+            assert len((await posted(url, every))["result"]) == 3
+            monkeypatch.setattr("node.chain.ethereum.LOGS_MAX", 2)
+            assert (await posted(url, every))["error"]["code"] == -32005
+
+    trio.run(main)
+
+
 def test_web_pages_other_hosts_other_methods_and_long_bodies_are_turned_away() -> None:
     async def main() -> None:
         async with served(Served()) as url:
