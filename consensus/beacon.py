@@ -46,7 +46,7 @@ class Deposit:
     size: Annotated[int, Between(1, REPLICA_BYTES_MAX)]
     owner: Annotated[NodeId, Size(32)]
     opened: int
-    """The slot in which the session was opened; `seed` is that of two slots later."""
+    """The slot in which the chunk was committed to on the chain, or sealed if it was not; `seed` is that of two slots later."""
     seed: Annotated[Digest, Size(32)]
     roots: Annotated[tuple[Annotated[Digest, Size(32)], ...], Most(REPLICAS)]
 

@@ -18,6 +18,7 @@ from consensus.admission import SignatureList, SignedPool, SignedRegistration, c
 from consensus.encoding import Malformed
 from consensus.finality import DoubleVote, SignedVote
 from consensus.ids import Digest, Network
+from consensus.news import split
 from consensus.params import SERVER_RANK
 from consensus.payload import is_busy
 from consensus.records import Between, Most, Size, pack, unpack
@@ -166,4 +167,5 @@ def read_block(data: bytes) -> Block:
     for signed in block.body.votes:
         if signed.vote.source_hour >= signed.vote.target_hour:
             raise Malformed("a block with a vote from no earlier HOUR")
+    split(block.body.payload)
     return block

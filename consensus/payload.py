@@ -9,11 +9,12 @@ leads to the facts of its parent (`facts`). A payload begins with a byte that te
 Source: CONSENSUS §8; DESIGN §7; the attributes of Ethereum's Engine API, EIP-4788, EIP-4895.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from consensus.facts import NOBODY, REWARD, Facts, Listed, Minting, facts_proof, facts_root
 from consensus.ids import Address, Digest, NodeId
-from consensus.reward import BASE_BYTES, SlotWork, reward
+from consensus.reward import BASE_BYTES, ClosedSession, reward, work_done
 
 if TYPE_CHECKING:
     from consensus.state import State
@@ -74,16 +75,25 @@ def recipient_of(state: "State", entity: bytes) -> Address:
     return NOBODY if known is None else known.address
 
 
-def payout_of(state: "State", slot: int, entity: bytes, server: NodeId) -> Minting | None:
-    """What an entity gets for its block in a slot; state is that at the slot's beginning. None where it has no address.
+def payout_of(
+    state: "State", slot: int, entity: bytes, server: NodeId, sessions: Sequence[ClosedSession]
+) -> Minting | None:
+    """What an entity gets for its block in a slot that pays for sessions; state is that at the slot's beginning.
 
-    No session counts as long as the chain has no receipts for its chunks: each slot is worth what an empty one is.
+    None where it has no address.
     """
     payee = recipient_of(state, entity)
     if payee == NOBODY:
         return None
-    amount = reward(SlotWork(0, 0, 0), state.minted, BASE_BYTES, to_server=entity == server)
-    return Minting(slot, payee, amount)
+    work = work_done(sessions, credited(state) if sessions else 0)
+    return Minting(slot, payee, reward(work, state.minted, BASE_BYTES, to_server=entity == server))
+
+
+def credited(state: "State") -> int:
+    """N: entities with credit in the last HOUR whose reports are all in."""
+    checkpoint = state.checkpoint
+    hours, entities = checkpoint.tally.hours, checkpoint.registry.entities
+    return len({entities.get(NodeId(name), name) for name, credit in hours[-1].entries if credit.work}) if hours else 0
 
 
 def is_busy(payload: bytes) -> bool:

@@ -58,6 +58,15 @@ def order(key: Digest, registry: Sequence[Registrant], size: int, first: int) ->
     return tuple(node for _, node in nsmallest(first, scored))
 
 
+def drawn(key: Digest, node: NodeId, eligible: int, ranks: int) -> bool:
+    """Whether a node is among the first of a key's order, of so many that have room, as far as its own score tells.
+
+    As many as `ranks` are on average, and all where no more have room; costs one hash, where the order costs one for each.
+    """
+    score = int.from_bytes(blake3(node, key=key).digest(), "big")
+    return score * eligible < ranks << 256
+
+
 def opening(hour: int, hour_slots: int) -> tuple[int, int]:
     """The slots, first and excluded last, of which a deposit without a holder may be by the clock of its owner in an HOUR."""
     return (hour - PLACING_HOURS) * hour_slots, (hour + 1) * hour_slots

@@ -41,6 +41,9 @@ IDLE_SERVER: Final = 2
 PAID_HOURS: Final = 2
 """In HOURs: how long before a slot the sessions were closed that it pays for."""
 
+PAID_SLOTS_MIN: Final = 60
+"""Mainnet's two HOURs in slots: so much time there is where HOURs are short, too, as on a devnet."""
+
 RECEIPTS: Final = 3
 """Entities that hold a chunk, for it to count."""
 
@@ -83,9 +86,14 @@ class SlotWork(NamedTuple):
     entities: int
 
 
+def paid_slots(hour_slots: int) -> int:
+    """How many slots after its closing a session is paid for: two HOURs, and 60 at the least."""
+    return max(PAID_SLOTS_MIN, PAID_HOURS * hour_slots)
+
+
 def paid_slot(slot: int, hour_slots: int) -> int | None:
     """The slot whose closed sessions a slot pays for: the corresponding one two HOURs before; None in the first two."""
-    paid = slot - PAID_HOURS * hour_slots
+    paid = slot - paid_slots(hour_slots)
     return paid if paid >= 0 else None
 
 

@@ -25,10 +25,13 @@ from consensus.ids import Digest
 from consensus.records import from_value, to_value
 from consensus.registry import Member, Pool, Registry, registry_of
 from consensus.state import Published, State, left_open, state_digest
+from consensus.storage import NOTHING, read_storage
 from consensus.tally import HourCredits, Tally, Work, advance, read_spelled, recompute, spell
 from consensus.wishes import Keep
 
 VERSION: Final = 3
+STORING: Final = 4
+"""The version of a snapshot with sessions that are to be paid for; one without is as it was."""
 SNAPSHOT_HOURS: Final = 6
 """A new one is made so often; the blocks since then are read again at a start."""
 LAST: Final = b"last"
@@ -66,7 +69,7 @@ def rows_of(state: State) -> Rows:
         [len(state.recent), next(at for at, one in enumerate(checkpoints) if one is state.at_final)],
         left_open(state),
     ]
-    return Rows(_hashed(encode(body)), hours)
+    return Rows(_hashed(encode(body), VERSION if state.storage == NOTHING else STORING), hours)
 
 
 def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
@@ -87,7 +90,7 @@ def _well_formed() -> Iterator[None]:
 def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
     body: Any = decode(unhashed(snapshot))
     name, registries, checkpoints, (recent, at_final), rest = body
-    (height, rank, payload, granted, payout, minted), published, publishers, links, votes = rest
+    (height, rank, payload, granted, payout, minted), published, publishers, links, votes, *stored = rest
     kept = [_registry(one) for one in registries]
     made: list[Checkpoint] = []
     for one in checkpoints:
@@ -113,6 +116,7 @@ def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], byt
         granted=tuple(granted),
         payout=Minting(*payout) if payout else None,
         minted=minted,
+        storage=read_storage(*stored) if stored else NOTHING,
         links={(Point(*source), Point(*target)): frozenset(who) for source, target, who in links},
     )
     if state_digest(law, found) != name:
@@ -160,15 +164,15 @@ class Snapshots:
 # ---------------------------------------------------------------------- rows
 
 
-def _hashed(data: bytes) -> bytes:
+def _hashed(data: bytes, version: int = VERSION) -> bytes:
     """A row: its version, the hash of what it holds, and that."""
-    return bytes((VERSION,)) + blake3(data).digest() + data
+    return bytes((version,)) + blake3(data).digest() + data
 
 
 def unhashed(row: bytes) -> bytes:
     """What a row holds, which is as it was written; or Malformed."""
-    if row[:1] != bytes((VERSION,)):
-        raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION}")
+    if row[:1] not in {bytes((VERSION,)), bytes((STORING,))}:
+        raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION} and {STORING}")
     data = row[1 + _HASH_BYTES :]
     if blake3(data).digest() != row[1 : 1 + _HASH_BYTES]:
         raise Malformed("a row that is damaged")

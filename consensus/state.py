@@ -29,6 +29,7 @@ from consensus.payload import FIRST
 from consensus.registry import Registry
 from consensus.schedule import cooldown, ranks
 from consensus.signing import digest
+from consensus.storage import NOTHING, Storage, revealed, spell_storage
 
 Links: TypeAlias = Mapping[tuple[Point, Point], frozenset[NodeId]]
 
@@ -79,6 +80,8 @@ class State:
     """What the last block is worth: the next one mints it."""
     minted: int = 0
     """In LUCID: what all blocks up to the last were worth."""
+    storage: Storage = NOTHING
+    """The closed sessions that later slots pay for, and who stores them."""
     links: Links = field(default_factory=dict)
     """Who voted from which source to which of the last two targets, on this branch."""
 
@@ -140,7 +143,11 @@ def _with_rest(law: Constitution, state: State, parts: tuple[Digest, ...]) -> tu
 
 
 def left_open(state: State) -> Value:
-    """What no checkpoint says of a state at the beginning of its HOUR: its last payload, slots to be charged, who rests, votes that may be joined."""
+    """What no checkpoint says of a state at the beginning of its HOUR: its last payload, slots to be charged, who rests, votes that may be joined, sessions to be paid for.
+
+    Of those it says nothing where there are none, as states of before did.
+    """
+    stored: list[Value] = [] if state.storage == NOTHING else [spell_storage(state.storage)]
     return [
         [state.height, state.rank, state.payload, list(state.granted), list(state.payout or ()), state.minted],
         [[one.slot, list(one.drawn), one.rank, one.busy, one.before, list(one.uncles)] for one in state.published],
@@ -150,6 +157,7 @@ def left_open(state: State) -> Value:
             for (source, target), who in sorted(state.links.items())
         ],
         [[hour, node, list(source)] for (hour, node), source in sorted(state.happened.votes.items())],
+        *stored,
     ]
 
 
@@ -161,7 +169,8 @@ def at_slot(law: Constitution, state: State, slot: int) -> State:
         if following // size > state.checkpoint.hour:
             state = _new_hour(law, state)
         if following < slot:
-            state = replace(state, slot=following, seed=skipped_seed(law.network, state.seed, following))
+            seed = skipped_seed(law.network, state.seed, following)
+            state = replace(state, slot=following, seed=seed, storage=revealed(state.storage, following, seed))
     return state
 
 

@@ -24,10 +24,12 @@ from consensus.inclusion import (
     check_uncle,
     check_vote,
 )
+from consensus.news import split
 from consensus.params import UNCLE_SLOTS
 from consensus.payload import payout_of
 from consensus.reasons import Reason
 from consensus.state import Links, Published, State, at_slot, leaders
+from consensus.storage import due, learned, revealed, settled
 
 
 def extend(rules: Rules, parent: State, block: Block) -> State:
@@ -51,14 +53,19 @@ def extend(rules: Rules, parent: State, block: Block) -> State:
     happened, published = _charge(happened, published, header.slot)
     busy = block.body.is_busy
     at_final = next((one for one in state.recent if one.point == happened.final), state.at_final)
-    payout = payout_of(state, header.slot, header.entity, law.server)
+    sessions = due(state.storage, header.slot, law.params.hour_slots)
+    payout = payout_of(state, header.slot, header.entity, law.server, sessions)
+    seed = next_seed(law.network, state.seed, output)
+    storage = settled(state.storage, header.slot, law.params.hour_slots, sessions)
+    if news := split(block.body.payload)[0]:
+        storage = learned(storage, news, header.slot, state.checkpoint.registry, law.network)
     return State(
         id=block_id(header, law.network),
         state=state.state,
         slot=header.slot,
         height=parent.height + 1,
         rank=header.rank,
-        seed=next_seed(law.network, state.seed, output),
+        seed=seed,
         recent=state.recent,
         names=state.names,
         at_final=at_final,
@@ -69,6 +76,7 @@ def extend(rules: Rules, parent: State, block: Block) -> State:
         payout=payout,
         minted=state.minted + (payout.amount if payout else 0),
         granted=tuple(one.registration.address for one in block.body.registrations),
+        storage=revealed(storage, header.slot, seed),
         links=links,
     )
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 import trio
 
-from consensus.ids import Millis, NodeId, SessionId
+from consensus.ids import Digest, Millis, NodeId, SessionId
 from consensus.replica import ConsensusReplica
 from consensus.signatory import Own
 from consensus.signing import verify_as_is
@@ -40,6 +40,7 @@ from node.overlay.advert import Advert
 from node.overlay.agreement import kept
 from node.overlay.clocks import OFFSET_MS_MAX, ClockOffset
 from node.overlay.custody import ReplicateLimits
+from node.overlay.inventory import Inventory
 from node.overlay.machine import Rejected
 from node.overlay.peer import Peer, PeerLimits, Surroundings
 from node.overlay.reconcile import ReconcileLimits
@@ -51,12 +52,14 @@ from node.sessions.desk import OpenHome
 from node.sessions.holding import Custodian
 from node.sessions.indexlog import IndexLog
 from node.sessions.life import LOOK_S, Sessions
+from node.sessions.lots import ChainLots, InterimLots, Lots
 from node.sessions.replication import Replication
 from node.sessions.restore import Restore
 from node.sessions.sharing import Sharing
+from node.sessions.vouching import Vouching
 from node.store import Key
 from node.store.replicas import ReplicaFiles
-from node.timeline import Timeline, interim_seed
+from node.timeline import Timeline
 from node.tor.interface import Tor
 from node.wallet.eras import EraKeyFiles
 
@@ -89,7 +92,7 @@ class Daemon:
             keeps=lambda _owner: True,
             locate=book.locate,
             first_epoch=int(time.time()),
-            seed_at=lambda slot: interim_seed(network, slot),
+            seed_at=self._seed_at,
             is_here=desk.chunks.has,
             consensus=self._consensus() if obstacle(terms.genesis) is None else None,
             execution=None,
@@ -97,13 +100,14 @@ class Daemon:
         )
         self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())
+        self.lots = self._lots()
         self.chain = self._chain()
         rpc = desk.config.rpc
         self.rpc = RpcServer(self.chain, int(rpc.rpartition(":")[2])) if rpc and self.chain is not None else None
         self.admitting = Admitting(self.host, network, self.me, log)
         inventory = self.peer.replicate.inventory
         self.presence = Presence(self.host, self.peer, book, calendar, network)
-        self.replication = Replication(self.host, inventory, desk.store, desk.chunks, desk.secrets, calendar, network)
+        self.replication = Replication(self.host, inventory, desk.store, desk.chunks, desk.secrets, calendar, self.lots)
         self.replicas = ReplicaFiles(desk.home.path / "replicas")
         self.custodian = Custodian(self.host, inventory, swarm, self.replicas, self.replication.encoded)
         self.restore = Restore(
@@ -117,6 +121,7 @@ class Daemon:
             desk.config.stripes,
         )
         self.anchoring = self._anchoring()
+        self.vouching = self._vouching(inventory)
         self.annotations = Annotations(desk.store, desk.chunks, desk.secrets)
         self.index = IndexLog(self.host, self.peer, self.annotations.fold)
         self.sharing = Sharing(self.host, self.peer, self.index, self.annotations, log)
@@ -160,6 +165,21 @@ class Daemon:
             for secret in (*desk.secrets.former, desk.secrets.account_key)
         )
         return Anchoring(desk.store, outbox, former, self.replication, self.calendar, self.network, self.host.clock)
+
+    def _lots(self) -> Lots:
+        """By what the holders of chunks are drawn."""
+        if self.peer.agreement is None:
+            return InterimLots(self.network)
+        return ChainLots(self.peer.agreement.replica, self.me, lambda: self.calendar.slot(self.host.clock.now()))
+
+    def _seed_at(self, slot: int) -> Digest | None:
+        return self.lots.seed_at(slot)
+
+    def _vouching(self, inventory: Inventory) -> Vouching | None:
+        """What this node says on the chain of what it holds."""
+        if self.chain is None or self.anchoring is None:
+            return None
+        return Vouching(self.me, self.host, self.chain, inventory, self.anchoring.outboxes.get)
 
     def _kept(self, session: SessionId) -> None:
         """A recorder has given us a record."""
@@ -209,6 +229,8 @@ class Daemon:
                     await outbox.load()
                     nursery.start_soon(outbox.run)
                 nursery.start_soon(self.anchoring.run)
+            if self.vouching is not None:
+                nursery.start_soon(self.vouching.run)
             await self.custodian.sweep()
             self.presence.advertise(Advert(self.addresses, self.capacity, f"lucid-node {version('lucid-node')}"[:32]))
             nursery.start_soon(self.presence.run)

@@ -34,9 +34,9 @@ class Timeline:
 
 
 def interim_seed(network: Network, slot: int) -> Digest:
-    """The seed of a slot as long as there is no chain to draw it: the same for everybody, and known in advance.
+    """The seed of a slot where there is no chain to draw it, and of an HOUR's challenges: the same for everybody, and known in advance.
 
-    So an owner could choose a slot, or seal a chunk again and again, until its placement suits it. A chain ends that when
-    it counts only what was committed to in a block before the seed was known (consensus/README.md).
+    So on a network without a chain an owner could choose a slot, or seal a chunk again and again, until its placement suits
+    it. Who could foresee an ERA's challenges would have to keep 5,376 segments of a chunk to answer them, which has 1,024.
     """
     return digest("interim seed", network, slot.to_bytes(8, "big"))

@@ -3,7 +3,8 @@
     build(terms, transactions) → name, payload       judge(terms, name, payload) → a part of the tree       replay(payload)
     follow(name) → the head                          account, call, receipts … → at a name
 
-A payload begins with a byte: IDLE where nothing waited for it (consensus/payload). Source: DESIGN §7.
+A payload begins with a byte, IDLE where nothing waited for it (consensus/payload), and with its news, if it has any
+(consensus/news). Source: DESIGN §7.
 """
 
 import json
@@ -11,14 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
+from consensus.block import PAYLOAD_BYTES_MAX
 from consensus.encoding import Malformed
 from consensus.ids import Address, Digest
+from consensus.news import SessionNews, split, told
 from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
 from node.chain import index
 from node.chain.ethereum import Ethereum
 from node.chain.ethereum_views import RpcFault
 from node.chain.evm import Attributes, Evm, Executed, Grant, InvalidPayload
 from node.chain.genesis import ChainLaw
+from node.chain.news import news_of
 from node.chain.onsystem import Closed, Headed, Opened, Order, mint, said
 from node.chain.spelling import decoded
 from node.chain.verbs import terms_from, wide
@@ -54,6 +58,14 @@ def calls_of(block: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def _split(payload: bytes) -> tuple[tuple[SessionNews, ...], bytes]:
+    """The news and the block of a payload; raises InvalidPayload."""
+    try:
+        return split(payload)
+    except Malformed as error:
+        raise InvalidPayload(str(error)) from error
+
+
 def _begins(calls: Sequence[tuple[bytes, bytes]], wanted: Order | None) -> bool:
     """Whether the first call is the one that is wanted."""
     return wanted is not None and calls[:1] == [(wanted.to, wanted.data)]
@@ -85,9 +97,14 @@ class Engine:
     # ------------------------------------------------------------------ blocks
 
     def _build(self, terms: Sequence[Any], transactions: Sequence[bytes]) -> list[Any]:
-        asked = terms_from(terms)
-        name, block = self._evm.build(self._name(asked.parent), attributes_of(asked, self._law), transactions)
-        return [name, self._kind(asked, calls_of(block), self._mint(asked)) + block]
+        asked, parent = terms_from(terms), self._name(terms[0])
+        while True:
+            name, block = self._evm.build(parent, attributes_of(asked, self._law), transactions)
+            news = news_of(self._evm.built(name))
+            payload = told(news, block) if news else self._kind(asked, calls_of(block), self._mint(asked)) + block
+            if len(payload) <= PAYLOAD_BYTES_MAX:
+                return [name, payload]
+            transactions = transactions[: len(transactions) // 2]
 
     def _kind(self, terms: PayloadTerms, calls: Sequence[tuple[bytes, bytes]], wanted: Order | None) -> bytes:
         """Whether something waited: grants, or a transaction beside the one that mints."""
@@ -106,9 +123,9 @@ class Engine:
         return coins >= wanted.gas * int(price)
 
     def _judge(self, terms: Sequence[Any], name: bytes, payload: bytes) -> None:
-        asked, block = terms_from(terms), payload[1:]
+        asked, (news, block) = terms_from(terms), _split(payload)
         calls, wanted = calls_of(block), self._mint(asked)
-        if payload[:1] != self._kind(asked, calls, wanted):
+        if not news and payload[:1] != self._kind(asked, calls, wanted):
             raise InvalidPayload("a payload that says that something waited for it, or that nothing did, and is wrong")
         owes = wanted is not None and self._can_pay(asked, wanted)
         if owes and not _begins(calls, wanted):
@@ -117,14 +134,17 @@ class Engine:
         def judge(executed: Executed) -> None:
             if owes and not executed.receipts[0].ok:
                 raise InvalidPayload("a payload whose minting fails")
+            if news_of(executed) != news:
+                raise InvalidPayload("a payload that says something else of sessions than its contracts")
 
         says = attributes_of(asked, self._law)
         self._evm.execute(self._name(asked.parent), says, block, Digest(name), judge)
 
     def _replay(self, payload: bytes) -> None:
         """A payload that was judged before, and got lost here."""
-        parent, says = self._evm.attributes_of(payload[1:])
-        self._evm.execute(parent, says, payload[1:])
+        _, block = _split(payload)
+        parent, says = self._evm.attributes_of(block)
+        self._evm.execute(parent, says, block)
 
     def _rpc(self, method: str, params: str, tags: Mapping[str, bytes]) -> list[Any]:
         """What Ethereum's JSON-RPC answers: 0 and the result as JSON, or a code, a message, and data or nothing."""

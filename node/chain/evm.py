@@ -91,6 +91,7 @@ class Executed(NamedTuple):
     receipts: tuple[TransactionReceipt, ...]
     transactions: tuple[bytes, ...]
     """Their hashes, in the same order."""
+    senders: tuple[Address, ...]
 
 
 def _pass(_executed: Executed) -> None:
@@ -226,6 +227,10 @@ class Evm:
         name = Digest(made.header.hash)
         self._built = {name: (_executed(made, receipts), layer)}
         return name, rlp.encode(made)
+
+    def built(self, name: Digest) -> Executed:
+        """What came of the block that was built last; raises KeyError for another one."""
+        return self._built[name][0]
 
     def execute(
         self,
@@ -438,8 +443,9 @@ def _executed(block: Any, receipts: Iterable[Any]) -> Executed:
         )
         made.append(TransactionReceipt(one.state_root == b"\1", one.gas_used - before, logs))
         before = one.gas_used
-    header, hashes = block.header, tuple(bytes(one.hash) for one in block.transactions)
-    return Executed(Digest(header.hash), header.block_number, header.gas_used, tuple(made), hashes)
+    header, sent = block.header, block.transactions
+    hashes, senders = tuple(bytes(one.hash) for one in sent), tuple(Address(one.sender) for one in sent)
+    return Executed(Digest(header.hash), header.block_number, header.gas_used, tuple(made), hashes, senders)
 
 
 def _mend() -> None:

@@ -23,8 +23,8 @@ AHEAD_MOST: Final = 64
 """How far a number may be ahead of its account's."""
 BUMP_PERCENT: Final = 10
 """What more in place of another one has to give."""
-BLOCK_BYTES: Final = 350_000
-"""Of transactions: a payload has 400,000 bytes (consensus/block)."""
+BLOCK_BYTES: Final = 250_000
+"""Of transactions: a payload has 400,000 bytes (consensus/block), and its news are half as long as they are at the most."""
 
 
 class Known(Exception):

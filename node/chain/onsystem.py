@@ -60,6 +60,16 @@ def commit_chunks(session: SessionId, first: int, chunks: Sequence[Commitment]) 
     return _order("LucidChunkStore", "commit", 80_000 + 10_000 * len(chunks), session, first, listed)
 
 
+def hold_chunks(session: SessionId, first: int, bits: int, replica: int) -> Order:
+    """Says that the sender holds a replica of the chunks `first` + i of a session, for each bit i that is set."""
+    return _order("LucidChunkStore", "hold", 45_000, session, first, bits, replica)
+
+
+def show_replica(session: SessionId, number: int, replica: int, holder: Address) -> Order:
+    """Says that a holder has shown the sender a part of its replica of a chunk."""
+    return _order("LucidChunkStore", "probe", 45_000, session, number, replica, holder, True)
+
+
 def _order(contract: str, function: str, gas: int, *arguments: Any) -> Order:
     return Order(PLACES[contract], calldata(contract, function, *arguments), gas)
 

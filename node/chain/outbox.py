@@ -24,7 +24,7 @@ from node.chain.onsystem import Order
 from node.chain.transactions import FEE_WEI, TIP_WEI, Transaction, address_of, hash_of, read, sign
 from node.chain.wanted import EARLIER_MAX, OUTBOX, WantedCall
 from node.log import EventLog
-from node.store import ABSENT, Key, Put, Store
+from node.store import ABSENT, Delete, Key, Put, Store
 
 TRIES: Final = 8
 """How often a call is made that its contract refuses: a block may have had it before what it builds upon."""
@@ -122,6 +122,17 @@ class Outbox:
     def beginning(self, prefix: Key) -> list[CallStanding]:
         """How far those calls are whose keys begin so."""
         return [one for key, one in self._standing.get(prefix[0], {}).items() if key[: len(prefix)] == prefix]
+
+    async def let_go(self, prefix: Key) -> None:
+        """Forget the calls whose keys begin so and that are final, or were refused for good: nobody will ask for them again."""
+        known = self._standing.get(prefix[0], {})
+        gone = [key for key in known if key[: len(prefix)] == prefix and key not in self._calls]
+        if gone:
+            await self._store.commit([Delete(OUTBOX, key) for key in gone])
+        for key in gone:
+            del known[key]
+        if not known:
+            self._standing.pop(prefix[0], None)
 
     def _stand(self, key: Key, standing: CallStanding) -> None:
         self._standing.setdefault(key[0], {})[key] = standing

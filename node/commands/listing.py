@@ -139,10 +139,23 @@ def _list_chain(args: argparse.Namespace, home: Home, console: Console) -> int:
         console.say(
             f"{row['session'][:12]:<14}{row['owner'][:12]:<14}{row['state']:<11}{places[0]:<34}{places[1]:<34}{places[2]}"
         )
+        if row["storage"] is not None:
+            console.say(f"  {_stored(row['storage'])}")
     if not rows:
         console.say(f"No session was opened on the chain in the last {args.hours} HOURs.")
     console.result(answer)
     return DONE
+
+
+def _stored(storage: Mapping[str, typing.Any]) -> str:
+    """What the chain has of a session's storage."""
+    said = [
+        f"{storage['held']} of {storage['chunks']} chunks held by three",
+        "shown to a holder" if storage["shown"] else "not shown to anybody yet",
+    ]
+    if storage["paid_slot"] is not None:
+        said.append(f"slot {storage['paid_slot']} pays for it")
+    return ", ".join(said)
 
 
 _COUNTS: typing.Final = ("chunks", "here", "missing", "replicated", "copies", "copies_wanted", "owed")

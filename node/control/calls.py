@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from consensus.ids import Network, NodeId, SessionId
 from node.chain.following import Chain
-from node.control.chain import account, standing
+from node.control.chain import account, standing, storage
 from node.control.metrics import exposition
 from node.control.server import Control, Request
 from node.exits import Unavailable, Usage
@@ -140,7 +140,11 @@ class Calls:
         height = daemon.chain.replica.head().height
         first = max(0, height - hours * daemon.calendar.hour_slots)
         found = await daemon.chain.executor.anchored(first, height)
-        return {"sessions": [told(one, now_s, ABANDONED_HOURS * hour_s) for one in found], "height": height}
+        rows = [
+            {**told(one, now_s, ABANDONED_HOURS * hour_s), "storage": storage(daemon.chain.replica, one.session)}
+            for one in found
+        ]
+        return {"sessions": rows, "height": height}
 
     async def _restore(self, request: Request) -> Mapping[str, Any]:
         """Bring back the records of all sessions that this disk lacks, or the chunks of one session."""

@@ -1,15 +1,16 @@
-"""What a daemon tells of the chain: where it stands, who leads and why, and what the node's own part in it is.
+"""What a daemon tells of the chain: where it stands, who leads and why, what the node's own part in it is, what it pays for.
 
-Source: CONSENSUS §4 to §7.
+Source: CONSENSUS §4 to §8.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from consensus.checkpoint import votes_per_mille
-from consensus.ids import Millis, NodeId
+from consensus.ids import Millis, NodeId, SessionId
 from consensus.params import usual_hours
 from consensus.replica import ConsensusReplica
+from consensus.reward import RECEIPTS, paid_slots
 from consensus.state import State, weighing
 from consensus.tally import Credit, live_ppm, usual
 from node.overlay.clocks import Clocks
@@ -54,6 +55,19 @@ def _why(replica: ConsensusReplica, state: State, drawn: tuple[bytes, ...]) -> s
     share = 1_000 * past.weights.get(drawn[0], 0) // max(1, total)
     rule = replica.params.leader_rule.name.lower()
     return f"{rule} by the seed of slot {state.slot} among {len(past.weights)}, with {share} ‰ of the weight at HOUR {past.hour}"
+
+
+def storage(replica: ConsensusReplica, session: SessionId) -> Mapping[str, Any] | None:
+    """What the chain has of a session's storage, and which slot pays for it; None for one that is not followed, or no more."""
+    followed = replica.head().storage.sessions.get(session)
+    if followed is None:
+        return None
+    return {
+        "chunks": len(followed.chunks),
+        "held": sum(len({entity for _, entity in chunk.holders}) >= RECEIPTS for chunk in followed.chunks),
+        "shown": followed.passed,
+        "paid_slot": followed.closed + paid_slots(replica.params.hour_slots) if followed.closed else None,
+    }
 
 
 def account(replica: ConsensusReplica, node: NodeId) -> Mapping[str, Any]:

@@ -62,6 +62,17 @@ class Inventory:
         custody = self._custodies.get(chunk)
         return () if custody is None else custody.ring
 
+    def replica(self, chunk: Digest) -> int | None:
+        """Which replica of a chunk this node holds for another one."""
+        custody = self._custodies.get(chunk)
+        return None if custody is None or custody.mine < 0 else custody.mine
+
+    def replica_of(self, chunk: Digest, holder: NodeId) -> int | None:
+        """Which replica of a chunk another node holds, as far as is known here."""
+        custody = self._custodies.get(chunk)
+        holding = None if custody is None else custody.holders.get(holder)
+        return None if holding is None else holding.j
+
     def candidates(self, order: Place) -> list[tuple[NodeId, int]]:
         """Who may hold which replica of a chunk of ours: its known holders, then all whom the seed names, best first."""
         custody = self._custodies.get(order.chunk)

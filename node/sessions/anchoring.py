@@ -1,6 +1,6 @@
 """What of a home's sessions goes on the chain: each is opened, followed by a head every five slots, closed, and its chunks committed to.
 
-    opening kept ──→ open        a newer head, 5 slots after the last ──→ head        manifest ──→ close        replicas ──→ commit
+    opening kept ──→ open     a newer head, 5 slots after the last ──→ head     replicas known ──→ commit     manifest ──→ close
                                             all of them wanted of the outbox, once each, by (session, what, number)
 
 What is wanted follows from the records alone, so whatever dies in between finds it again. Only sessions of this account and
@@ -15,16 +15,10 @@ import trio
 from consensus.ids import Digest, Network, SessionId
 from consensus.records import unpack
 from node.chain.executor import AnchoredSession
-from node.chain.onsystem import (
-    CHUNKS_MOST,
-    Commitment,
-    anchor_head,
-    close_session,
-    commit_chunks,
-    open_session,
-)
+from node.chain.onsystem import anchor_head, close_session, open_session
 from node.chain.outbox import CallStanding, CallState, Outbox
 from node.net.clock import SteadyClock
+from node.sessions.committing import Committing
 from node.sessions.records import Kept, load_one
 from node.sessions.replication import Replication
 from node.store import Key, Store
@@ -34,7 +28,7 @@ from pipeline.manifest import Head, identity
 HEAD_SLOTS: Final = 5
 ABANDONED_HOURS: Final = 24
 """Without a head a session that was opened and not closed is given up."""
-OPEN, HEAD, CLOSE, COMMIT = "open", "head", "close", "commit"
+OPEN, HEAD, CLOSE = "open", "head", "close"
 
 
 def call_key(session: bytes, what: str, number: int = 0) -> Key:
@@ -55,7 +49,8 @@ class Anchoring:
         network: Network,
         clock: SteadyClock,
     ) -> None:
-        self._store, self.outbox, self._replication = store, outbox, replication
+        self._store, self.outbox, self._committing = store, outbox, Committing(store, replication)
+        replication.on_rooted = self.stir
         self.outboxes = {one.address: one for one in (*former, outbox)}
         """Of the account that opens sessions now, and of those that did."""
         self._calendar, self._network, self._clock = calendar, network, clock
@@ -103,41 +98,30 @@ class Anchoring:
                 call_key(session, HEAD, number), anchor_head(session, number, self._name(kept, number)), now
             )
             self._headed[session] = slot
+        is_whole = await self._committing.commit(kept, outbox, slot, now)
         manifest = kept.manifest
         if manifest is None:
             return
         name = identity(manifest, self._network)
         call = close_session(session, name, manifest.root, manifest.chunk_count, manifest.heads)
         await outbox.want(call_key(session, CLOSE), call, now)
-        if await self._commit(kept, outbox):
+        if is_whole:
             self._done.add(session)
             self._headed.pop(session, None)
+            self._committing.forget(session)
 
     def _name(self, kept: Kept, number: int) -> Digest:
         return identity(unpack(Head, kept.heads[number].body), self._network)
-
-    async def _commit(self, kept: Kept, outbox: Outbox) -> bool:
-        """Commit to the chunks of a closed session once the roots of their replicas are known; whether all is wanted."""
-        session = kept.opening.session
-        placements = [self._replication.placement(chunk.file) for chunk in kept.chunks]
-        whole = [one for one in placements if one is not None]
-        if len(whole) < len(placements):
-            return False
-        for at in range(0, len(whole), CHUNKS_MOST):
-            batch = whole[at : at + CHUNKS_MOST]
-            chunks = [Commitment(one.chunk, one.size, (one.roots[0], one.roots[1], one.roots[2])) for one in batch]
-            await outbox.want(call_key(session, COMMIT, at), commit_chunks(session, at, chunks), self._clock.now())
-        return True
 
     # ------------------------------------------------------------------ for people
 
     def told(self) -> Mapping[str, Any]:
         """Every session that is to be on the chain."""
         return {
-            session.hex(): self.standing(session)
+            session.hex(): standing
             for outbox in self.outboxes.values()
             for session in outbox.subjects()
-            if isinstance(session, bytes)
+            if isinstance(session, bytes) and (standing := self.standing(session)) is not None
         }
 
     def standing(self, session: bytes) -> Mapping[str, Any] | None:

@@ -105,10 +105,10 @@ class Sessions:
                 await self._stirred.wait()
 
     async def _file(self, session: SessionId) -> None:
-        """Seal and place a session's dossier once all its chunks are committed to, and point to it."""
+        """Seal and place a session's dossier once the lots of all its chunks are drawn, and point to it once its own is."""
         kept = await load_one(self._desk.store, session)
         assert kept is not None
-        placements = [self._replication.placement(chunk.file) for chunk in kept.chunks]
+        placements = [self._replication.drawn(chunk.file) for chunk in kept.chunks]
         whole = tuple([one for one in placements if one is not None])
         if len(whole) < len(placements):
             return  # they are being placed, or a chunk is not on this disk
@@ -118,11 +118,14 @@ class Sessions:
         name = dossier.name(data)
         await trio.to_thread.run_sync(self._desk.chunks.put, name, memoryview(data))
         await self._desk.store.commit([Put("files", (name,), b"")])
-        pointer = self._replication.placement(name) or await self._replication.place(session, generation, name)
-        assert pointer is not None
+        if self._replication.placement(name) is None:
+            await self._replication.place(session, generation, name)
+        pointer = self._replication.drawn(name)
+        if pointer is None:
+            return
         await self._annotations.edit(lambda index: index.start(session, kept.opening.started))
         await self._index.append(write_pointer(pointer, self._desk.secrets))
-        if [self._replication.placement(chunk.file) for chunk in kept.chunks] != placements:
+        if [self._replication.drawn(chunk.file) for chunk in kept.chunks] != placements:
             return  # one was placed anew meanwhile
         await self._desk.store.commit([Put(DOSSIERS, (session,), pack(pointer), ABSENT)])
         self._log.info("session.filed", session=session, chunks=len(whole))

@@ -23,6 +23,8 @@ from node.sessions.records import Kept, Reading
 
 PLACEMENTS: Final = "placements"
 DOSSIERS: Final = "dossiers"
+UNDRAWN: Final = Digest(bytes(32))
+"""The seed of a placement whose lot is not drawn yet."""
 NEWEST: Final = 7
 
 
@@ -37,8 +39,14 @@ class Placement:
     chunk: Annotated[Digest, Size(32)]
     size: Annotated[int, Between(1, REPLICA_BYTES_MAX)]
     opened: int
+    """The slot in which the chunk was committed to on the chain, or, where it was not, sealed; `seed` is that of two slots later."""
     seed: Annotated[Digest, Size(32)]
     roots: Annotated[tuple[Annotated[Digest, Size(32)], ...], Most(REPLICAS)]
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is known who shall hold it."""
+        return self.seed != UNDRAWN
 
     def order(self) -> Place:
         """The machine's command."""

@@ -59,9 +59,9 @@ def test_a_block_is_worth_what_the_next_one_mints_with_a_proof_that_leads_to_its
     first = village.after(village.genesis, 1)
     assert (first.payout, first.minted) == (None, 0)  # founders have no address yet
     known = replace(village.at(first, 2), recent=(replace(first.checkpoint, registry=registry_of(0, members, {})),))
-    assert payout_of(known, 2, server, server) == Minting(2, paid, 2)
-    assert payout_of(known, 2, other, server) == Minting(2, paid, 1)
-    assert payout_of(replace(known, minted=10**18), 2, server, server) == Minting(2, paid, 1)
+    assert payout_of(known, 2, server, server, ()) == Minting(2, paid, 2)
+    assert payout_of(known, 2, other, server, ()) == Minting(2, paid, 1)
+    assert payout_of(replace(known, minted=10**18), 2, server, server, ()) == Minting(2, paid, 1)
     after = replace(known, payout=Minting(1, paid, 2))
     terms = terms_of(after, 2, other)
     assert terms.payout == after.payout

@@ -420,7 +420,7 @@ def test_of_a_flood_of_early_blocks_one_of_each_rank_waits() -> None:
     town.run(5, into=100)
     me = observer(town)
     for turn in range(40):
-        hear(town, me, Topic.BLOCKS, a_block(town, me, 6, 0, payload=bytes([turn])))
+        hear(town, me, Topic.BLOCKS, a_block(town, me, 6, 0, payload=bytes([16 + turn])))
     assert len(me._early) == 1
     for slot in (6, 7):
         for rank in range(7):
@@ -945,7 +945,7 @@ def test_one_who_proposes_twice_is_expelled_and_a_third_block_is_not_spread() ->
     town = Town(7)
     town.run(5, into=10)
     me = observer(town)
-    twice = [a_block(town, me, 5, 1, payload=bytes([turn])) for turn in range(4)]
+    twice = [a_block(town, me, 5, 1, payload=bytes([16 + turn])) for turn in range(4)]
     heard = []
     for block in twice:
         header = replace(block.header, payload=named(0))

@@ -56,6 +56,7 @@ from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
+from tests.vectors.paying import storage_v1
 from tests.vectors.snapped import checkpoint_v2, snapshot_v3
 from tests.vectors.spoken import kept_v1, spoken_v1, vault_v2
 from tests.vectors.stored import FOLDER
@@ -313,6 +314,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "kept_v1": kept_v1,
     "snapshot_v3": snapshot_v3,
     "spoken_v1": spoken_v1,
+    "storage_v1": storage_v1,
     "vault_v2": vault_v2,
     "witness_v1": witness_v1,
 }

@@ -148,6 +148,11 @@ def test_a_call_is_sent_at_once_included_and_final() -> None:
         assert again.subjects() == ("s",)
         await settled(again)
         assert len(chain.events()) == 1
+        await again.let_go(("s", "close"))
+        await again.let_go(("t",))
+        assert again.wants(("s", "open"))
+        await again.let_go(("s", "open"))
+        assert (again.subjects(), [row async for row in store.scan("outbox")]) == ((), [])
 
     tried(work)
 

@@ -10,19 +10,22 @@ from typing import Any
 
 import pytest
 
-from consensus.ids import NodeId
+from consensus.ids import NodeId, SessionId
 from consensus.params import DEVNET
 from consensus.replica import ConsensusReplica
+from consensus.storage import Storage, StoredChunk, StoredSession
 from consensus.tally import Work
 from node.commands import asking
+from node.commands.listing import _stored
 from node.commands.status import _chain
 from node.config import Home
 from node.console import Console
 from node.control.calls import Calls
-from node.control.chain import account, standing
+from node.control.chain import account, standing, storage
 from node.control.server import Request
 from node.exits import DONE, NO, Unavailable, Usage
 from tests.consensus.towns import Town
+from tests.consensus.worlds import named
 
 HOURS = 8
 STRANGER = NodeId(b"s" * 32)
@@ -144,3 +147,26 @@ async def test_the_call_names_a_node_by_64_digits_or_means_our_own(town: Town, r
     daemon.peer.agreement = None
     with pytest.raises(Unavailable, match="no chain"):
         await calls._explain(Request({}, None, told))
+
+
+def test_of_a_session_that_is_followed_it_says_how_far_it_is_stored_and_which_slot_pays() -> None:
+    chunks = tuple(
+        StoredChunk(
+            named(number), 5, named(0), 9, named(1), tuple((NodeId(named(who)), named(who)) for who in range(held))
+        )
+        for number, held in enumerate((3, 2, 4))
+    )
+    session = SessionId(named(7))
+    told = {"chunks": 3, "held": 2, "shown": 0, "paid_slot": None}
+    for closed, passed in ((0, 0), (12, 1)):
+        head = SimpleNamespace(storage=Storage({session: StoredSession(closed, 12, named(9), chunks, passed)}))
+        replica = SimpleNamespace(head=lambda head=head: head, params=DEVNET)
+        facts = storage(replica, session)  # type: ignore[arg-type]
+        assert facts == {**told, "shown": passed, "paid_slot": 72 if closed else None}
+        assert storage(replica, SessionId(named(8))) is None  # type: ignore[arg-type]
+        assert facts is not None
+        assert _stored(facts) == (
+            "2 of 3 chunks held by three, shown to a holder, slot 72 pays for it"
+            if closed
+            else "2 of 3 chunks held by three, not shown to anybody yet"
+        )

@@ -74,9 +74,13 @@ class Watch:
 class Scene:
     def __init__(self, address: Address = OWNER, network: Any = NETWORK) -> None:
         self.store, self.outbox, self.placed, self.clock = MemoryStore(), Wanting(address), Placed(), Watch()
-        calendar = Timeline(Millis(0), SLOT_MS, 4, 3)
-        self.anchoring = Anchoring(self.store, self.outbox, [], self.placed, calendar, network, self.clock)  # type: ignore[arg-type]
+        self.network = network
+        self.anchoring = self.begun()
         self.ledger = StoreLedger(self.store, MADE.opening.session)
+
+    def begun(self) -> Anchoring:
+        calendar = Timeline(Millis(0), SLOT_MS, 4, 3)
+        return Anchoring(self.store, self.outbox, [], self.placed, calendar, self.network, self.clock)  # type: ignore[arg-type]
 
     async def look(self, slots: int = 0) -> list[tuple[Any, ...]]:
         """What is wanted after so many slots more, without the session."""
@@ -124,6 +128,47 @@ def test_a_session_is_opened_at_once_followed_every_five_slots_and_closed() -> N
     trio.run(main)
 
 
+def test_what_is_sealed_is_committed_to_while_the_session_goes_on_once_a_slot_and_in_its_order() -> None:
+    async def main() -> None:
+        scene, (opening, _) = Scene(), played()
+        session, files = MADE.opening.session, [chunk.file for chunk in MADE.chunks]
+        await scene.ledger.opened(opening)
+        await scene.ledger.sealed(MADE.chunks[-1], [])  # of the last stream: later chunks come before it in the records
+        assert await scene.look() == [("open", 0)]  # the roots of its replicas are not known yet
+        scene.placed.files = {*files}
+        assert (await scene.look())[1:] == [("commit", 0)]
+        await scene.ledger.sealed(MADE.chunks[0], [])
+        assert (await scene.look())[1:] == [("commit", 0)]  # the slot has its call
+        assert (await scene.look(1))[1:] == [("commit", 0), ("commit", 1)]
+        scene.anchoring = scene.begun()  # another life
+        for chunk in MADE.chunks[1:-1]:
+            await scene.ledger.sealed(chunk, [])
+        await scene.ledger.closed(unpack(Signed, MADE.signed_manifest()))
+        assert (await scene.look())[3:] == [("commit", 2), ("close", 0)]
+        order = [files[-1], *files[:-1]]
+        for first, last in ((0, 1), (1, 2), (2, len(files))):
+            chunks = [Commitment(file, 100, (ROOTS[0], ROOTS[1], ROOTS[2])) for file in order[first:last]]
+            assert scene.outbox.orders[session, "commit", first] == commit_chunks(session, first, chunks)
+        assert session in scene.anchoring._done
+
+    trio.run(main)
+
+
+def test_a_call_that_was_numbered_and_not_wanted_is_wanted_by_the_next_life() -> None:
+    async def main() -> None:
+        scene, (opening, _) = Scene(), played()
+        await scene.ledger.opened(opening)
+        await scene.ledger.sealed(MADE.chunks[0], [])
+        scene.placed.files = {MADE.chunks[0].file}
+        await scene.look()
+        wanted = scene.outbox.orders.pop((MADE.opening.session, "commit", 0))
+        scene.anchoring = scene.begun()
+        await scene.look()
+        assert scene.outbox.orders[MADE.opening.session, "commit", 0] == wanted
+
+    trio.run(main)
+
+
 def test_another_accounts_or_networks_sessions_are_left_alone() -> None:
     async def main() -> None:
         for scene in (Scene(address=Address(bytes(20))), Scene(network=b"\1" * 32)):
@@ -151,6 +196,8 @@ def test_its_state_on_the_chain_follows_from_its_calls() -> None:
     assert state(open=included, close=included) == "anchored"
     assert [state(open=failed), state(open=final, close=failed)] == ["failed", "failed"]
     state(open=final, head=CallStanding(CallState.INCLUDED, 9))
+    scene.outbox.at[b"of somebody else's", "hold", 0] = final
+    assert scene.anchoring.told() == {session.hex(): scene.anchoring.standing(session)}
     assert scene.anchoring.told()[session.hex()] == {
         "state": "opened",
         "opened": {"state": "final", "block": 5, "time": None},

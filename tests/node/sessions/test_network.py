@@ -30,7 +30,6 @@ from node.sessions.records import load_one
 from node.store import Key, Put, Store
 from node.store.files import ChunkFiles
 from node.store.memory import MemoryChunks, MemoryStore
-from node.timeline import interim_seed
 from node.wallet.vault import Secrets
 from pipeline.bundle import verify
 from tests.node.net.memory import Meeting
@@ -247,8 +246,8 @@ async def test_what_nobody_took_in_time_is_placed_anew_and_its_dossier_filed_ane
     file, session = made.chunks[0].file, made.opening.session
     async with network.node(network.server) as alone:
         await record(alone, made)
-        await until(lambda: alone.replication.placement(file) is not None)
-        first = alone.replication.placement(file)
+        await until(lambda: alone.replication.drawn(file) is not None)
+        first = alone.replication.drawn(file)
         assert first is not None
         await alone.desk.store.commit([Put(DOSSIERS, (session,), b"")])
 
@@ -257,10 +256,11 @@ async def test_what_nobody_took_in_time_is_placed_anew_and_its_dossier_filed_ane
             return alone.replication.placement(file) != first
 
         await until(anew)
-        later = alone.replication.placement(file)
+        await until(lambda: alone.replication.drawn(file) is not None)
+        later = alone.replication.drawn(file)
         assert later is not None
         assert (later.opened > first.opened, later.roots) == (True, first.roots)
-        assert later.seed == interim_seed(alone.network, later.opened + REVEALED)
+        assert later.seed == alone.lots.seed_at(later.opened + REVEALED)
         assert await alone.replication.found(file) == later
         assert await alone.desk.store.get(DOSSIERS, (session,)) is None
         await until(
