@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from consensus.admission import FRESH_HOURS, PoolRegistration, Registration, retarget
+from consensus.electorate import Electorate, attended, elected, spell_month, spell_rest
 from consensus.encoding import Value, encode
 from consensus.finality import Candidate, Point, Voter, era_lot, may_vote, next_electors
-from consensus.ids import Digest, Network, NodeId
+from consensus.ids import Address, Digest, Network, NodeId
 from consensus.params import ACTIVE_HOURS, PER_MILLE, STATE_HOURS, Params, settled_hours, usual_hours
 from consensus.records import to_value
 from consensus.registry import Registry, following
@@ -97,6 +98,7 @@ class Checkpoint:
     """Who broke a rule, and in which HOUR that was shown."""
     points: tuple[Digest, ...] = ()
     """The blocks of the last checkpoints, this one's last."""
+    electorate: Electorate = field(default_factory=Electorate)
     weights: Mapping[bytes, int] = field(default_factory=dict)
     """In the draw, two HOURs later."""
 
@@ -131,6 +133,7 @@ class Happened:
     misses: Mapping[bytes, int] = field(default_factory=dict)
     led: Mapping[bytes, int] = field(default_factory=dict)
     expelled: tuple[bytes, ...] = ()
+    paid: frozenset[Address] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +220,20 @@ def roll(
         led=led,
         expelled=expelled,
         points=(*before.points, block)[-FRESH_HOURS - 1 :],
+        electorate=_attended(before, happened, credits_of, params),
     )
     if made.final.hour >= made.named:
         made = replace(made, voters=made.successors)
     if hour % params.era_hours == 0:
         made = _new_era(law, made, recent, at_final)
     return replace(made, weights=weigh(made))
+
+
+def _attended(before: Checkpoint, happened: Happened, settled_hour: HourCredits, params: Params) -> Electorate:
+    known = before.electorate
+    if happened.paid:
+        known = replace(known, paid=known.paid | happened.paid)
+    return attended(known, settled_hour, before.registry, params.month_hours)
 
 
 def _duties(before: Checkpoint, happened: Happened) -> dict[NodeId, Duty]:
@@ -293,9 +304,11 @@ def _new_era(law: Constitution, made: Checkpoint, recent: Sequence[Checkpoint], 
     past = recent[-STATE_HOURS]  # of the same ERA: it has three HOURs at the least
     registry = following(made.registry, past.joining, past.joining_pools, made.hour, law.server)
     keys = {node: member.era_key for node, member in registry.members.items()}
+    settled_to = made.hour - settled_hours(law.params)
     made = replace(
         made,
         registry=registry,
+        electorate=elected(made.electorate, registry, made.expelled, settled_to, law.params.month_hours),
         joining={},
         joining_pools={},
         newcomers=0,
@@ -354,6 +367,9 @@ def part_digests(law: Constitution, at: Checkpoint) -> tuple[Digest, ...]:
         [list(one) for one in at.registry.members.values()],
         [[name, list(one.keys), *one[1:]] for name, one in at.registry.pools.items()],
     ]
+    known = at.electorate
+    months: list[Value] = [spell_month(month) for month in known.months]
+    electorate: list[Value] = [] if known == Electorate() else [[months, spell_rest(known)]]
     parts: tuple[Value, ...] = (
         [at.hour, at.block, at.seed],
         registry,
@@ -375,6 +391,7 @@ def part_digests(law: Constitution, at: Checkpoint) -> tuple[Digest, ...]:
             [[entity, list(at.led[entity])] for entity in sorted(at.led)],
             [[node, at.expelled[node]] for node in sorted(at.expelled)],
             list(at.points),
+            *electorate,
         ],
     )
     return tuple(digest("part", law.network, encode(part)) for part in parts)

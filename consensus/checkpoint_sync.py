@@ -25,7 +25,7 @@ from consensus.state import State
 from consensus.succession import HAND_OVERS
 from consensus.wishes import Keep
 
-MAGIC: Final = b"lucid-checkpoint\x02"
+MAGIC: Final = b"lucid-checkpoint\x03"
 SECTION_BYTES_MAX: Final = 64 << 20
 SECTIONS_MAX: Final = 1 << 16
 """Proof, snapshot, the HOURs of the longest window, with some that only older checkpoints know, and accounts."""

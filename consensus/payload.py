@@ -10,13 +10,26 @@ Source: CONSENSUS §8; DESIGN §7; the attributes of Ethereum's Engine API, EIP-
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from consensus.facts import NOBODY, REWARD, Facts, Listed, Minting, facts_proof, facts_root
+from consensus.facts import (
+    NOBODY,
+    REWARD,
+    Facts,
+    Listed,
+    Minting,
+    credits_entries,
+    facts_proof,
+    facts_root,
+    list_root,
+    voters_entries,
+)
 from consensus.ids import Address, Digest, NodeId
 from consensus.reward import BASE_BYTES, ClosedSession, reward, work_done
 
 if TYPE_CHECKING:
+    from consensus.checkpoint import Checkpoint
     from consensus.state import State
 
 FIRST: Final = Digest(bytes(32))
@@ -24,6 +37,7 @@ FIRST: Final = Digest(bytes(32))
 GRANT_GWEI: Final = 100_000_000
 """A tenth of a coin: at the usual price of gas more than an ERA of sessions takes."""
 UNTOLD: Final = Listed(0, Digest(bytes(32)), 0)
+"""A list of nobody."""
 IDLE, BUSY = b"\0", b"\1"
 
 
@@ -64,8 +78,48 @@ def terms_of(state: "State", slot: int, entity: bytes) -> PayloadTerms:
 
 
 def facts_of(state: "State") -> Facts:
-    """What the contracts are told of a state's last block. Credits and voters are not told yet: their lists are empty."""
-    return Facts(state.id, state.payout or Minting(0, NOBODY, 0), UNTOLD, UNTOLD)
+    """What the contracts are told of a state's last block, and of its HOUR: credits that are settled, and who may vote.
+
+    Costs two keccaks for each node once an HOUR.
+    """
+    credits_told, voters_told = _lists(_Same(state.checkpoint))
+    return Facts(state.id, state.payout or Minting(0, NOBODY, 0), credits_told, voters_told)
+
+
+def credits_list(checkpoint: "Checkpoint") -> tuple[int, dict[Address, int]]:
+    """The last settled HOUR, and what each account that is registered was credited in it, in MB; -1 and nothing before one is."""
+    hours, registry = checkpoint.tally.hours, checkpoint.registry
+    credited: dict[Address, int] = {}
+    for name, credit in hours[-1].entries if hours else ():
+        known = registry.pools.get(name) or registry.members.get(NodeId(name))
+        if credit.work and known is not None and known.address != NOBODY:
+            credited[known.address] = credited.get(known.address, 0) + credit.work
+    return (hours[-1].hour if hours else -1), credited
+
+
+class _Same:
+    """A checkpoint as a key: itself and no other, since to compare two costs as much as what is kept for them."""
+
+    __slots__ = ("checkpoint",)
+
+    def __init__(self, checkpoint: "Checkpoint") -> None:
+        self.checkpoint = checkpoint
+
+    def __hash__(self) -> int:
+        return id(self.checkpoint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.checkpoint is self.checkpoint
+
+
+@lru_cache(maxsize=16)
+def _lists(at: _Same) -> tuple[Listed, Listed]:
+    hour, credited = credits_list(at.checkpoint)
+    registry, voters = at.checkpoint.registry, at.checkpoint.electorate.voters
+    return (
+        Listed(hour, list_root(credits_entries(credited)), len(credited)) if credited else UNTOLD,
+        Listed(registry.era, list_root(voters_entries(voters)), len(voters)) if voters else UNTOLD,
+    )
 
 
 def recipient_of(state: "State", entity: bytes) -> Address:

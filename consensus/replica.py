@@ -213,7 +213,7 @@ class ConsensusReplica:
             return []
         self._call += 1
         self._building[self._call] = state, slot, rank
-        return [BuildPayload(self._call, terms_of(state, slot, self.signatory.own.node))]
+        return [BuildPayload(self._call, terms_of(state, slot, self.signatory.own.node), state)]
 
     def built(self, now: Millis, call: int, name: Digest, payload: bytes) -> list[Doing]:
         """The execution layer made a payload: sign the header, keep the journal, spread the block."""

@@ -7,7 +7,7 @@ The credits of the window are most of it, and an HOUR's never change: each is a 
 from the state's digest, which the headers of the HOUR carry: so one that is shown to be final is as good from a stranger.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from blake3 import blake3
 from consensus.admission import PoolRegistration, Registration
 from consensus.ancestry import Stored
 from consensus.checkpoint import Checkpoint, Constitution, Duty, Happened, Included, checkpoint_digest, weigh
+from consensus.electorate import read_month, read_rest, spell_month, spell_rest
 from consensus.encoding import Malformed, Value, decode, encode
 from consensus.facts import Minting
 from consensus.finality import Point, Voter
@@ -25,13 +26,11 @@ from consensus.ids import Digest
 from consensus.records import from_value, to_value
 from consensus.registry import Member, Pool, Registry, registry_of
 from consensus.state import Published, State, left_open, state_digest
-from consensus.storage import NOTHING, read_storage
+from consensus.storage import read_storage
 from consensus.tally import HourCredits, Tally, Work, advance, read_spelled, recompute, spell
 from consensus.wishes import Keep
 
-VERSION: Final = 3
-STORING: Final = 4
-"""The version of a snapshot with sessions that are to be paid for; one without is as it was."""
+VERSION: Final = 4
 SNAPSHOT_HOURS: Final = 6
 """A new one is made so often; the blocks since then are read again at a start."""
 LAST: Final = b"last"
@@ -58,18 +57,20 @@ def rows_of(state: State) -> Rows:
     for one in checkpoints:
         if not any(one.registry is known for known in registries):
             registries.append(one.registry)
+    months = [*dict.fromkeys(spell_month(month) for one in checkpoints for month in one.electorate.months)]
     hours = {name: hour for one in checkpoints for name, hour in zip(one.credit_digests, one.tally.hours, strict=True)}
     body: Value = [
         state.state,
         [_of_registry(one) for one in registries],
         [
-            _of_checkpoint(one, next(at for at, known in enumerate(registries) if one.registry is known))
+            _of_checkpoint(one, next(at for at, known in enumerate(registries) if one.registry is known), months)
             for one in checkpoints
         ],
         [len(state.recent), next(at for at, one in enumerate(checkpoints) if one is state.at_final)],
         left_open(state),
+        list[Value](months),
     ]
-    return Rows(_hashed(encode(body), VERSION if state.storage == NOTHING else STORING), hours)
+    return Rows(_hashed(encode(body)), hours)
 
 
 def read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
@@ -89,12 +90,14 @@ def _well_formed() -> Iterator[None]:
 
 def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], bytes | None]) -> tuple[State, Point]:
     body: Any = decode(unhashed(snapshot))
-    name, registries, checkpoints, (recent, at_final), rest = body
-    (height, rank, payload, granted, payout, minted), published, publishers, links, votes, *stored = rest
-    kept = [_registry(one) for one in registries]
+    name, registries, checkpoints, (recent, at_final), rest, months = body
+    (height, rank, payload, granted, payout, minted), published, publishers, links, votes, stored = rest
+    kept, sums = [_registry(one) for one in registries], [read_month(one) for one in months]
     made: list[Checkpoint] = []
-    for one in checkpoints:
-        made.append(_checkpoint(law, one, kept, made, credits_of))
+    for *one, (numbers, others) in checkpoints:
+        read_before = _checkpoint(law, one, kept, made, credits_of)
+        electorate = read_rest([sums[number] for number in numbers], others)
+        made.append(replace(read_before, electorate=electorate))
     at = made[recent - 1]
     found = State(
         id=at.block,
@@ -116,7 +119,7 @@ def _read(law: Constitution, snapshot: bytes, credits_of: Callable[[Digest], byt
         granted=tuple(granted),
         payout=Minting(*payout) if payout else None,
         minted=minted,
-        storage=read_storage(*stored) if stored else NOTHING,
+        storage=read_storage(stored),
         links={(Point(*source), Point(*target)): frozenset(who) for source, target, who in links},
     )
     if state_digest(law, found) != name:
@@ -164,15 +167,15 @@ class Snapshots:
 # ---------------------------------------------------------------------- rows
 
 
-def _hashed(data: bytes, version: int = VERSION) -> bytes:
+def _hashed(data: bytes) -> bytes:
     """A row: its version, the hash of what it holds, and that."""
-    return bytes((version,)) + blake3(data).digest() + data
+    return bytes((VERSION,)) + blake3(data).digest() + data
 
 
 def unhashed(row: bytes) -> bytes:
     """What a row holds, which is as it was written; or Malformed."""
-    if row[:1] not in {bytes((VERSION,)), bytes((STORING,))}:
-        raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION} and {STORING}")
+    if row[:1] != bytes((VERSION,)):
+        raise Malformed(f"a row of version {row[:1].hex()}; this program reads version {VERSION}")
     data = row[1 + _HASH_BYTES :]
     if blake3(data).digest() != row[1 : 1 + _HASH_BYTES]:
         raise Malformed("a row that is damaged")
@@ -227,7 +230,7 @@ def _registry(value: Any) -> Registry:
     return registry_of(era, (Member(*one) for one in members), made)
 
 
-def _of_checkpoint(at: Checkpoint, registry: int) -> Value:
+def _of_checkpoint(at: Checkpoint, registry: int, months: Sequence[bytes]) -> Value:
     return [
         [at.hour, at.block, at.seed, registry, at.named, at.difficulty, at.newcomers, list(at.final)],
         [[list(one) for one in voters] for voters in (at.electors, at.voters, at.successors)],
@@ -240,6 +243,7 @@ def _of_checkpoint(at: Checkpoint, registry: int) -> Value:
         [[[entity, list(hours)] for entity, hours in sorted(of.items())] for of in (at.misses, at.led)],
         [list(one) for one in sorted(at.expelled.items())],
         list(at.points),
+        [[months.index(spell_month(month)) for month in at.electorate.months], spell_rest(at.electorate)],
     ]
 
 

@@ -143,11 +143,7 @@ def _with_rest(law: Constitution, state: State, parts: tuple[Digest, ...]) -> tu
 
 
 def left_open(state: State) -> Value:
-    """What no checkpoint says of a state at the beginning of its HOUR: its last payload, slots to be charged, who rests, votes that may be joined, sessions to be paid for.
-
-    Of those it says nothing where there are none, as states of before did.
-    """
-    stored: list[Value] = [] if state.storage == NOTHING else [spell_storage(state.storage)]
+    """What no checkpoint says of a state at the beginning of its HOUR: its last payload, slots to be charged, who rests, votes that may be joined, sessions to be paid for."""
     return [
         [state.height, state.rank, state.payload, list(state.granted), list(state.payout or ()), state.minted],
         [[one.slot, list(one.drawn), one.rank, one.busy, one.before, list(one.uncles)] for one in state.published],
@@ -157,7 +153,7 @@ def left_open(state: State) -> Value:
             for (source, target), who in sorted(state.links.items())
         ],
         [[hour, node, list(source)] for (hour, node), source in sorted(state.happened.votes.items())],
-        *stored,
+        spell_storage(state.storage),
     ]
 
 

@@ -55,6 +55,8 @@ def extend(rules: Rules, parent: State, block: Block) -> State:
     at_final = next((one for one in state.recent if one.point == happened.final), state.at_final)
     sessions = due(state.storage, header.slot, law.params.hour_slots)
     payout = payout_of(state, header.slot, header.entity, law.server, sessions)
+    if payout is not None:
+        happened = replace(happened, paid=happened.paid | {payout.payee})
     seed = next_seed(law.network, state.seed, output)
     storage = settled(state.storage, header.slot, law.params.hour_slots, sessions)
     if news := split(block.body.payload)[0]:

@@ -1,12 +1,15 @@
 """The words of the replica: what it wants done, what becomes of what it hears, and the facts that it tells."""
 
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from consensus.block import Block
 from consensus.finality import Point
 from consensus.ids import Digest, Millis, NodeId
 from consensus.payload import PayloadTerms
+
+if TYPE_CHECKING:
+    from consensus.state import State
 
 
 class Topic(StrEnum):
@@ -72,6 +75,8 @@ class BuildPayload(NamedTuple):
 
     call: int
     terms: PayloadTerms
+    state: "State"
+    """That at the beginning of the slot: what the contracts can be shown follows from it."""
 
 
 class Prove(NamedTuple):

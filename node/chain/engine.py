@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from consensus.block import PAYLOAD_BYTES_MAX
 from consensus.encoding import Malformed
+from consensus.facts import NOBODY
 from consensus.ids import Address, Digest
 from consensus.news import SessionNews, split, told
 from consensus.payload import BUSY, FIRST, GRANT_GWEI, IDLE, PayloadTerms
@@ -85,6 +86,7 @@ class Engine:
             "follow": self._follow,
             "accounts": self._accounts,
             "call": self._call,
+            "calls": self._calls,
             "places": lambda transactions: [*map(self._place, transactions)],
             "receipts": lambda name: index.receipts_row(evm.receipts(self._name(name))),
             "anchored": self._anchored,
@@ -166,6 +168,11 @@ class Engine:
     def _call(self, name: bytes, sender: bytes, to: bytes, data: bytes) -> list[Any]:
         made = self._evm.at(self._name(name)).call(Address(sender), Address(to), data)
         return [made.ok, made.output, made.gas_used]
+
+    def _calls(self, name: bytes, to: bytes, datas: Sequence[bytes]) -> list[bytes | None]:
+        view = self._evm.at(self._name(name))
+        made = [view.call(NOBODY, Address(to), data) for data in datas]
+        return [one.output if one.ok else None for one in made]
 
     def _place(self, transaction: bytes) -> list[Any] | None:
         found = self._evm.place(transaction)

@@ -215,6 +215,11 @@ class Executor:
         ok, output, _ = await self.ask("call", name, sender, to, data)
         return output if ok else None
 
+    async def calls(self, name: Digest, to: Address, datas: Sequence[bytes]) -> list[bytes | None]:
+        """What a contract answers after a payload to each of some calls, of nobody's; None where it reverts."""
+        found: list[bytes | None] = await self.ask("calls", name, to, list(datas))
+        return found
+
     async def lucid(self, name: Digest, address: Address) -> int:
         """What an account has of LUCID after a payload, in base units."""
         found = await self.call(name, PLACES["LucidToken"], calldata("LucidToken", "balanceOf", address))

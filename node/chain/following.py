@@ -14,15 +14,15 @@ import trio
 
 from consensus.block import read_block
 from consensus.encoding import Malformed
-from consensus.facts import Minting
 from consensus.ids import Address, Digest, NodeId
-from consensus.payload import FIRST, PayloadTerms
+from consensus.payload import FIRST
 from consensus.replica import ConsensusReplica
 from consensus.wishes import BuildPayload, ExecutePayload, NewBlock
+from node.chain import showing
 from node.chain.executor import Executor, PayloadRefused, TransactionAt
 from node.chain.genesis import BASE_FEE
 from node.chain.mempool import Known, Mempool
-from node.chain.onsystem import mint
+from node.chain.onsystem import Order, mint
 from node.chain.transactions import Transaction, address_of, read, sign
 from node.exits import Unavailable
 from node.log import EventLog
@@ -108,24 +108,29 @@ class Chain:
 
     async def _build(self, asked: BuildPayload) -> None:
         terms = asked.terms
-        mints = [] if terms.payout is None else [await self._minting(terms, terms.payout)]
-        # What else the account has waiting goes into a later block: minting takes its next number.
-        waiting = self.mempool.best(BASE_FEE, [self._account] if mints else [])
+        own = (
+            [] if terms.payout is None else [mint(terms.payout, self.executor.law.time_of(terms.slot), terms.siblings)]
+        )
+        own += await showing.orders(self.executor, terms, asked.state)
+        signed = await self._signed(terms.parent, own)
+        # What else the account has waiting goes into a later block: these take its next numbers.
+        waiting = self.mempool.best(BASE_FEE, [self._account] if signed else [])
         try:
-            name, payload = await self.executor.build(terms, [*mints, *waiting])
+            name, payload = await self.executor.build(terms, [*signed, *waiting])
         except PayloadRefused as error:
             self._log.error("payload.unbuilt", slot=terms.slot, reason=str(error), mend="what waited is let go of")
             self.mempool = Mempool()
             return
         self._host.tell(PayloadBuilt(asked.call, name, payload))
 
-    async def _minting(self, terms: PayloadTerms, payout: Minting) -> bytes:
-        """The transaction that mints what the block before is worth, with which a payload begins."""
-        law = self.executor.law
-        call = mint(payout, law.time_of(terms.slot), terms.siblings)
-        account = await self.executor.account(terms.parent, self._account)
-        fee = min(MINT_FEE_WEI, account.wei // call.gas)
-        return sign(self._secret, law.chain_id, account.nonce, call.to, call.data, call.gas, tip=0, fee=fee)
+    async def _signed(self, parent: Digest, own: Sequence[Order]) -> list[bytes]:
+        """The calls with which this node's payload begins: the first of them mints what the block before is worth."""
+        law, account = self.executor.law, await self.executor.account(parent, self._account)
+        fee = min(MINT_FEE_WEI, account.wei // max(1, sum(one.gas for one in own)))
+        return [
+            sign(self._secret, law.chain_id, account.nonce + at, one.to, one.data, one.gas, tip=0, fee=fee)
+            for at, one in enumerate(own)
+        ]
 
     async def _catch_up(self, block: Digest) -> None:
         """Give the executor the payloads of our chain up to a block that it lacks, from where it has them on."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from eth_abi.abi import encode
 
-from consensus.facts import Minting
+from consensus.facts import Listed, Minting
 from consensus.ids import Address, Digest, SessionId, keccak256
 from node.chain.genesis import PLACES, artefact
 from node.chain.index import EmittedLog
@@ -34,6 +34,14 @@ class Commitment(NamedTuple):
     roots: tuple[Digest, Digest, Digest]
 
 
+class VoterEntry(NamedTuple):
+    """An account in an ERA's list, and whether it may vote."""
+
+    place: int
+    account: Address
+    eligible: bool
+
+
 def open_session(uuid: bytes, ephemeral: bytes, policy: bytes) -> Order:
     """Opens a session of the sender's."""
     return _order("LucidAnchors", "open", 75_000, uuid, ephemeral, policy)
@@ -52,6 +60,28 @@ def close_session(session: SessionId, manifest: Digest, root: Digest, chunks: in
 def mint(payout: Minting, timestamp: int, siblings: Sequence[bytes]) -> Order:
     """Mints what a block is worth, in the payload of a timestamp that follows it."""
     return _order("RewardMinter", "mint", 250_000, *payout, timestamp, list(siblings))
+
+
+def commit_credits(credited: Listed, timestamp: int, siblings: Sequence[bytes]) -> Order:
+    """Commits an HOUR's credits, in the payload of a timestamp that was told of them."""
+    return _order("WorkCreditsOracle", "commit", 90_000, *_listed(credited), timestamp, list(siblings))
+
+
+def enrol_voters(
+    voters: Listed,
+    timestamp: int,
+    siblings: Sequence[bytes],
+    entries: Sequence[VoterEntry],
+    proofs: Sequence[Sequence[bytes]],
+) -> Order:
+    """Makes entries of an ERA's list hold, in the payload of a timestamp that was told of it."""
+    said = [tuple(entry) for entry in entries], [list(proof) for proof in proofs]
+    gas = 120_000 + 130_000 * len(entries)
+    return _order("WorkCreditsOracle", "enrol", gas, *_listed(voters), timestamp, list(siblings), *said)
+
+
+def _listed(one: Listed) -> tuple[int, Digest, int]:
+    return one.number, one.root, one.size
 
 
 def commit_chunks(session: SessionId, first: int, chunks: Sequence[Commitment]) -> Order:

@@ -23,6 +23,7 @@ from consensus.checkpoint import (
     roll,
     votes_per_mille,
 )
+from consensus.electorate import Electorate
 from consensus.finality import Candidate, Point, Voter
 from consensus.ids import Address, Digest, NodeId
 from consensus.params import DEVNET, PPM, settled_hours
@@ -403,6 +404,7 @@ CHANGES: dict[str, Any] = {
     "misses": {B: (4, 4)},
     "expelled": {D: 4},
     "points": FULL_ONE.points[1:],
+    "electorate": Electorate(({A: 5},)),
 }
 DEEPER: list[tuple[str, Any]] = [
     ("registry", FULL_ONE.registry._replace(members={A: GENESIS.registry.members[A]._replace(since=1)})),
@@ -418,6 +420,8 @@ DEEPER: list[tuple[str, Any]] = [
     ("duties", dict(FULL_ONE.duties) | {C: Duty(1, 1)}),
     ("misses", dict(FULL_ONE.misses) | {bytes(B): (4, 3)}),
     ("expelled", dict(FULL_ONE.expelled) | {bytes(D): 3}),
+    ("electorate", replace(FULL_ONE.electorate, paid=frozenset({Address(bytes(20))}))),
+    ("electorate", replace(FULL_ONE.electorate, voters={Address(bytes(20)): False})),
 ]
 
 

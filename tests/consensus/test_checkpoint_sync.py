@@ -202,7 +202,7 @@ def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay)
 def test_a_file_is_its_sections(stay: Stay) -> None:
     data = b"".join(spell(stay.last))
     assert split(data) == stay.last
-    assert data.startswith(b"lucid-checkpoint\x02")
+    assert data.startswith(b"lucid-checkpoint\x03")
     for cut in (len(MAGIC), len(MAGIC) + 3, len(data) // 2, len(data) - 1):
         with pytest.raises(Malformed, match="cut off"):
             split(data[:cut])

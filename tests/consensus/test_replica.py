@@ -332,7 +332,7 @@ def test_a_payload_that_comes_after_another_block_or_after_its_slot_is_not_signe
     for _ in range(3):
         builds += me.wake(town.now, ("propose", 5, SERVER_RANK))
     first, second, third = (one.call for one in builds if isinstance(one, BuildPayload))
-    assert builds[0] == BuildPayload(first, terms_of(state, 5, me.own.node))  # type: ignore[union-attr]
+    assert builds[0] == BuildPayload(first, terms_of(state, 5, me.own.node), state)  # type: ignore[union-attr]
     assert builds[0].terms[:3] == (head.payload, 5, state.seed)
     hear(town, me, Topic.BLOCKS, a_block(town, me, 5, 0))
     assert me.head().slot == 5

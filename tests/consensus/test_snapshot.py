@@ -67,13 +67,13 @@ def test_every_damage_is_told(town: Town) -> None:
     for at in range(0, len(rows.snapshot), 37):
         damaged = bytearray(rows.snapshot)
         damaged[at] ^= 1
-        with pytest.raises(Malformed, match="damaged" if at else "of version 02; this program reads version 3"):
+        with pytest.raises(Malformed, match="damaged" if at else "of version 05; this program reads version 4"):
             read(town.law, bytes(damaged), row_of(rows).get)
     with pytest.raises(Malformed, match="damaged"):
         read(town.law, rows.snapshot[:-1], row_of(rows).get)
     with pytest.raises(Malformed, match="not all there"):
         read(town.law, rows.snapshot, lambda _: None)
-    for change, sentence in ((b"\1", "of version 01; this program reads version 3"), (b"\3\1", "damaged")):
+    for change, sentence in ((b"\1", "of version 01; this program reads version 4"), (b"\4\1", "damaged")):
         others = {name: change + row[len(change) :] for name, row in row_of(rows).items()}
         with pytest.raises(Malformed, match=sentence):
             read(town.law, rows.snapshot, others.get)

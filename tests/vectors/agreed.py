@@ -1,4 +1,4 @@
-"""The entries of `consensus_v1.json`, every record of the consensus and what things are called, and `history_v3.json`, a network's first HOURs.
+"""The entries of `consensus_v1.json`, every record of the consensus and what things are called, and `history_v4.json`, a network's first HOURs.
 
 Keys are those of tests/consensus/worlds.py: the key of number n has the seed n in 32 bytes, big-endian.
 """
@@ -187,11 +187,11 @@ def told(world: Village, state: State) -> dict[str, Any]:
     }
 
 
-def history_v3() -> dict[str, Any]:
+def history_v4() -> dict[str, Any]:
     """The first ten HOURs of a devnet of four, whose draw goes by work in the last of them."""
     world = Village(4)
     return {
-        "origin": "The first blocks whose states know their payload, whom they grant coins and what they are worth, made by agreed.py; those of before are in consensus_v1.json and history_v2.json.",
+        "origin": "The first blocks whose states know who stores sessions and who may vote, made by agreed.py; those of before are in consensus_v1.json, history_v2.json and history_v3.json.",
         "founders": [node.hex() for node in world.nodes],
         "genesis": told(world, world.genesis),
         "history": history(),
@@ -199,7 +199,7 @@ def history_v3() -> dict[str, Any]:
 
 
 def consensus_v1() -> dict[str, Any]:
-    """Records, names and the genesis of a devnet of four; the stored file has blocks of before history_v3, too."""
+    """Records, names and the genesis of a devnet of four; the stored file has blocks of before history_v2, too."""
     world = Village(4)
     first = world.genesis.checkpoint
     return {

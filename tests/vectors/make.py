@@ -51,13 +51,13 @@ from pipeline.manifest import (
 from pipeline.seal import SessionKeys, seal_into
 from pipeline.sealed import OVERHEAD
 from pipeline.stream import Stream
-from tests.vectors.agreed import consensus_v1, history_v3
+from tests.vectors.agreed import consensus_v1, history_v4
 from tests.vectors.beacon import beacon_v1
 from tests.vectors.index import index_v1
 from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
 from tests.vectors.paying import storage_v1
-from tests.vectors.snapped import checkpoint_v2, snapshot_v3
+from tests.vectors.snapped import checkpoint_v3, snapshot_v4
 from tests.vectors.spoken import kept_v1, spoken_v1, vault_v2
 from tests.vectors.stored import FOLDER
 from tests.vectors.witnessed import witness_v1
@@ -299,9 +299,9 @@ def network_v1() -> dict[str, Any]:
 
 MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "beacon_v1": beacon_v1,
-    "checkpoint_v2": checkpoint_v2,
+    "checkpoint_v3": checkpoint_v3,
     "consensus_v1": consensus_v1,
-    "history_v3": history_v3,
+    "history_v4": history_v4,
     "hkdf": hkdf_blake2b,
     "index_v1": index_v1,
     "journal_v1": journal_v1,
@@ -312,7 +312,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "records_v1": records_v1,
     "sealed_v1": sealed_v1,
     "kept_v1": kept_v1,
-    "snapshot_v3": snapshot_v3,
+    "snapshot_v4": snapshot_v4,
     "spoken_v1": spoken_v1,
     "storage_v1": storage_v1,
     "vault_v2": vault_v2,

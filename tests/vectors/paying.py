@@ -1,6 +1,5 @@
-"""The entries of `storage_v1.json`: news as a payload begins with them, what they lead to, and a snapshot that has it."""
+"""The entries of `storage_v1.json`: news as a payload begins with them, and what they lead to."""
 
-from dataclasses import replace
 from typing import Any, Final
 
 from consensus.encoding import encode
@@ -16,12 +15,8 @@ from consensus.news import (
     told,
 )
 from consensus.registry import Member, registry_of
-from consensus.snapshot import credits_row, rows_of
-from consensus.state import State, at_slot, state_digest
 from consensus.storage import NOTHING, Storage, learned, revealed, settled, spell_storage
-from tests.consensus.towns import Town
-from tests.consensus.worlds import FULL, NETWORK, named
-from tests.vectors.snapped import FOUNDERS, LAW
+from tests.consensus.worlds import NETWORK, named
 
 ROOTS: Final = (named(1), named(2), named(3))
 NODES: Final = [NodeId(named(10 + number)) for number in range(5)]
@@ -66,28 +61,11 @@ def stored() -> Storage:
     return storage
 
 
-def snapped() -> tuple[Town, State]:
-    """A town's state at the beginning of its last final HOUR, with such sessions."""
-    town = Town(FOUNDERS, LAW, work=FULL)
-    town.run(6 * LAW.hour_slots + 2)
-    replica = town.up[0].replica
-    at = at_slot(town.law, replica.tree.parent(replica.tree.root), replica.final.hour * LAW.hour_slots)
-    state = replace(at, storage=stored())
-    return town, replace(state, state=state_digest(town.law, state))
-
-
 def storage_v1() -> dict[str, Any]:
-    """News, storage, and a snapshot of version 4."""
-    town, state = snapped()
-    rows = rows_of(state)
+    """News and storage."""
     return {
-        "origin": "News and storage as first released, made by paying.py; the snapshot is a town's of three founders.",
+        "origin": "News and storage as first released, made by paying.py.",
         "network": NETWORK.hex(),
         "payloads": [{"slot": slot, "payload": told(news, b"a block").hex()} for slot, news in NEWS],
         "storage": encode(spell_storage(stored())).hex(),
-        "founders": [node.hex() for node in town.village.nodes],
-        "window_hours": LAW.window_hours,
-        "state": state.state.hex(),
-        "snapshot": rows.snapshot.hex(),
-        "credits": {name.hex(): credits_row(hour).hex() for name, hour in rows.hours.items()},
     }

@@ -18,7 +18,7 @@ from tests.vectors.spoken import Entry
 from tests.vectors.stored import vector
 
 STORED = vector("consensus_v1")
-HISTORY = vector("history_v3")
+HISTORY = vector("history_v4")
 BYTES = {entry["name"]: bytes.fromhex(entry["bytes"]) for entry in STORED["entries"]}
 
 
@@ -73,7 +73,7 @@ def test_the_stored_blocks_lead_to_what_is_stored() -> None:
 
 
 def test_blocks_of_before_are_still_read() -> None:
-    steps = [*STORED["history"], *vector("history_v2")["history"]]
+    steps = [*STORED["history"], *vector("history_v2")["history"], *vector("history_v3")["history"]]
     before = [bytes.fromhex(step["block"]) for step in steps]
-    assert len(before) == 58
+    assert len(before) == 95
     assert [pack(read_block(block)) for block in before] == before

@@ -1,16 +1,10 @@
 """The stored vector of what payloads say of sessions and of what that leads to: read for ever, and spelled the same."""
 
-from dataclasses import replace
-
 from blake3 import blake3
 from cbor2 import loads
 
-from consensus.checkpoint import Constitution
 from consensus.encoding import decode, encode
-from consensus.ids import Network, NodeId
 from consensus.news import split, told
-from consensus.params import DEVNET
-from consensus.snapshot import STORING, read, rows_of
 from consensus.storage import read_storage, spell_storage
 from tests.vectors.paying import NEWS, ROOTS, stored
 from tests.vectors.stored import vector
@@ -38,14 +32,3 @@ def test_they_lead_to_the_same_storage_for_ever() -> None:
     storage = bytes.fromhex(STORED["storage"])
     assert encode(spell_storage(stored())) == storage
     assert read_storage(decode(storage)) == stored()
-
-
-def test_a_snapshot_of_version_4_is_read_for_ever() -> None:
-    rows = {bytes.fromhex(name): bytes.fromhex(row) for name, row in STORED["credits"].items()}
-    founders = tuple(NodeId(bytes.fromhex(one)) for one in STORED["founders"])
-    params = replace(DEVNET, window_hours=STORED["window_hours"])
-    law = Constitution(Network(bytes.fromhex(STORED["network"])), params, founders)
-    snapshot = bytes.fromhex(STORED["snapshot"])
-    state, _ = read(law, snapshot, rows.get)
-    assert (state.state.hex(), state.storage) == (STORED["state"], stored())
-    assert (snapshot[0], rows_of(state).snapshot) == (STORING, snapshot)
