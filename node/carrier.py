@@ -1,6 +1,7 @@
 """The transport that a network prescribes, opened for one home: Tor, or loopback for devnets.
 
     HOME/onion          32 bytes, the seed of our onion: a key of its own, so that it can change while the identity stays
+    HOME/rpc.onion      the same for the onion of the JSON-RPC
     HOME/onion.socket   where tor hands over who comes through it
     HOME/torrc          torrc lines of a private Tor network, where devnets and tests put them; else it is the public one
     HOME/tor/           what a tor of our own keeps
@@ -34,6 +35,7 @@ from pipeline import durable
 
 SEED_BYTES = 32
 BACKEND = "onion.socket"
+RPC_SEED: Final = "rpc.onion"
 PRIVATE: Final = TorLimits(heartbeat_s=5, answer_s=5)
 """Of a private network, whose tors run where little else does: a frozen one is killed within 25 s instead of 55."""
 
@@ -107,9 +109,9 @@ def own_address(home: Home, carrier: Carrier) -> str:
     return written_out(multiaddr(onion_of(onion_seed(home))))
 
 
-def onion_seed(home: Home) -> bytes:
+def onion_seed(home: Home, name: str = "onion") -> bytes:
     """The seed of this home's onion, made when it is first asked for; raises Unavailable where it cannot be kept."""
-    file = home.path / "onion"
+    file = home.path / name
     try:
         durable.create(file, os.urandom(SEED_BYTES), 0o600)
     except FileExistsError:

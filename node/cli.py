@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     pairs = commands.add_parser("pair", help="offer this home's keys to another device, or list them", epilog=_EPILOG)
     _pairing(_adder(common, pairs.add_subparsers(metavar="offer|devices", required=True)))
     keys = commands.add_parser("keys", help="export, import, rotate or try the keys of a home", epilog=_EPILOG)
-    _keys(_adder(common, keys.add_subparsers(metavar="export|import|rotate|drill", required=True)))
+    _keys(_adder(common, keys.add_subparsers(metavar="export|import|rotate|drill|reader", required=True)))
     return whole
 
 
@@ -294,6 +294,7 @@ def _keys(add: _Add) -> None:
     made.add_argument(
         "--account", action="store_true", help="give the chain's account a new key, and leave the master keys"
     )
+    add("reader", "make a key with which to reach a node's JSON-RPC by its onion", "keyring:make_reader")
     made = add("drill", "try whether exported keys alone would open this home's recordings", "keyring:drill_keys")
     made.add_argument("--from", dest="file", metavar="FILE", required=True, help="the exported keys")
     made.add_argument("--export-passphrase-file", metavar="FILE", help="passphrase of the export, if not the vault's")

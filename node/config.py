@@ -43,6 +43,8 @@ TEMPLATE: Final = """\
 # listen = "127.0.0.1:0"   # loopback: where the daemon waits for other nodes of a devnet; port 0: a free one. Over tor only with
                            # mode "external": where your onion leads; port 0: to the unix socket `onion.socket` beside this file
 # rpc = ""                 # Ethereum's JSON-RPC for programs of this machine, as "127.0.0.1:8545"; empty: none
+# rpc_reader = ""          # who else may ask it, over an onion of its own: the key that `lucid-node keys reader` printed there;
+                           # empty: nobody
 # stripes = 3              # holders that send parts of one chunk at once when it is fetched, each on a circuit of its own; 1 to 4
 
 [tor]
@@ -71,6 +73,7 @@ class Config:
     transport: str = AUTO
     listen: str = "127.0.0.1:0"
     rpc: str = ""
+    rpc_reader: str = ""
     stripes: int = 3
     tor_mode: str = "managed"
     tor_control: str = ""
@@ -83,7 +86,13 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     # By section, the name of each setting in the file and in Config.
     "record": {"fps": "fps", "encoder": "encoder", "audit": "audit", "titles": "titles"},
     "store": {"quota_gb": "quota_gb", "replicas_gb": "replicas_gb"},
-    "network": {"transport": "transport", "listen": "listen", "rpc": "rpc", "stripes": "stripes"},
+    "network": {
+        "transport": "transport",
+        "listen": "listen",
+        "rpc": "rpc",
+        "rpc_reader": "rpc_reader",
+        "stripes": "stripes",
+    },
     "tor": {
         "mode": "tor_mode",
         "control": "tor_control",
@@ -104,6 +113,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "transport": ("auto|tor|loopback", '"auto", "tor" or "loopback"'),
     "listen": (rf"127\.0\.0\.1:(?:0|{_PORT})", "127.0.0.1:PORT"),
     "rpc": (rf"|127\.0\.0\.1:{_PORT}", "127.0.0.1:PORT, or nothing"),
+    "rpc_reader": ("|[A-Z2-7]{52}", "a key of 52 letters and digits, or nothing"),
     "tor_mode": ("managed|system|external", '"managed", "system" or "external"'),
     "tor_control": (rf"|/.+|127\.0\.0\.1:{_PORT}", "a socket's whole path or 127.0.0.1:PORT"),
     "tor_socks": (rf"|/.+|127\.0\.0\.1:{_PORT}", "a socket's whole path or 127.0.0.1:PORT"),

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from typing import Final
 
 import trio
 
@@ -21,6 +22,7 @@ from consensus.signatory import Own
 from consensus.signing import verify_as_is
 from consensus.wishes import DoubleHeard, NewFinal, RecordRefused
 from node.admitting import Admitting
+from node.carrier import RPC_SEED, onion_seed
 from node.chain.executor import Executor
 from node.chain.following import TOPIC, Chain
 from node.chain.outbox import Outbox
@@ -33,6 +35,7 @@ from node.control.server import Control
 from node.log import EventLog
 from node.net.addresses import AddressBook
 from node.net.clock import SteadyClock
+from node.net.endpoints import parse_endpoint
 from node.net.host import Host, load
 from node.net.swarm import Swarm
 from node.network import NetworkTerms
@@ -60,9 +63,12 @@ from node.sessions.vouching import Vouching
 from node.store import Key
 from node.store.replicas import ReplicaFiles
 from node.timeline import Timeline
-from node.tor.interface import Tor
+from node.tor.interface import OnionService, Tor
+from node.tor.onion import SUFFIX
 from node.wallet.eras import EraKeyFiles
 
+RPC_PORT: Final = 8545
+"""Of the onion of the JSON-RPC."""
 Rows = Mapping[tuple[str, Key], bytes]
 
 
@@ -212,6 +218,15 @@ class Daemon:
             lambda fact: log.error("chain.double", what=fact.what, mend="stop the other node with this key"),
         )
 
+    async def _publish_rpc(self, rpc: RpcServer) -> None:
+        """Have the JSON-RPC met over an onion of its own, by its reader alone."""
+        reader, home = self.desk.config.rpc_reader, self.desk.home
+        if reader and self.tor is not None and rpc.address is not None:
+            seed = await trio.to_thread.run_sync(onion_seed, home, RPC_SEED)
+            ports = {RPC_PORT: parse_endpoint(rpc.address)}
+            rpc.met_at(f"{await self.tor.serve(OnionService(seed, ports, (reader,)))}{SUFFIX}")
+            self.log.info("rpc.published", onion=rpc.onion)
+
     async def run(self, *, task_status: trio.TaskStatus[tuple[bytes, ...]] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; starts, with our addresses, when the node takes part."""
         await self.replication.load()
@@ -224,6 +239,7 @@ class Daemon:
             if self.rpc is not None:
                 await nursery.start(self.rpc.run)
                 self.log.info("rpc.up", address=self.rpc.address)
+                nursery.start_soon(self._publish_rpc, self.rpc)
             if self.anchoring is not None:
                 for outbox in self.anchoring.outboxes.values():
                     await outbox.load()

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from consensus.ids import Address, Digest, keccak256
 from node.chain import ethereum_proofs
+from node.chain.ethereum_traces import frame_of
 from node.chain.ethereum_views import (
     RpcFault,
     addresses_of,
@@ -81,6 +82,7 @@ class Ethereum:
             "eth_getProof": self._proof,
             "eth_call": self._call,
             "eth_estimateGas": self._estimate,
+            "debug_traceTransaction": self._trace,
             "eth_getLogs": self._logs,
             "eth_newFilter": lambda wanted: self._new_filter(dict(wanted)),
             "eth_newBlockFilter": lambda: self._new_filter(None),
@@ -169,6 +171,17 @@ class Ethereum:
 
     def _all_receipts(self, name: Digest) -> list[Any]:
         return receipt_of(name, self._evm.header(name), self._taken(name), self._evm.receipts(name))
+
+    def _trace(self, wanted: Any, says: Any = None) -> Any:
+        tracer = (says or {}).get("tracer")
+        if tracer != "callTracer":
+            raise RpcFault(-32602, 'name a tracer: {"tracer": "callTracer"} is the one that is here')
+        place = self._evm.place(as_hash(wanted))
+        if place is None:
+            raise RpcFault(-32000, "there is no such transaction")
+        ran = self._evm.run_again(place.name, place.at)
+        sent = self._taken(place.name)[place.at]
+        return frame_of(ran, sent.gas, self._evm.receipts(place.name)[place.at].gas_used)
 
     # ------------------------------------------------------------------ accounts and calls
 

@@ -274,6 +274,24 @@ class Evm:
         )
         return Digest(header.parent_hash), says
 
+    def run_again(self, name: Digest, at: int) -> Any:
+        """How a transaction of a payload ran, as py-evm's computation, with the calls that it made as its children.
+
+        Raises KeyError for a payload that is not known; costs the execution of all transactions up to that one.
+        """
+        block = self.block(name)
+        if block is None:
+            raise KeyError(name)
+        parent, says = self.attributes_of(rlp.encode(block))
+        vm = self._vm(_Layer(self._rows), parent, says)
+        vm._block = vm.get_block().copy(withdrawals=block.withdrawals)
+        vm.block_preprocessing(vm.get_block())
+        header, computation = vm.get_block().header.copy(gas_used=0), None
+        for one in block.transactions[: at + 1]:
+            receipt, computation = vm.apply_transaction(header, one)
+            header = vm.add_receipt_to_header(header, receipt)
+        return computation
+
     @property
     def head(self) -> Digest:
         """The head of the branch whose numbers are known."""

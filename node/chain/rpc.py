@@ -1,8 +1,8 @@
-"""Ethereum's JSON-RPC over HTTP, on loopback: so that web3.py, cast and ethers work against a node unchanged.
+"""Ethereum's JSON-RPC over HTTP, on loopback or an onion: so that web3.py, cast and ethers work against a node unchanged.
 
     client ── POST, JSON ──→ h11 ── one call, or up to BATCH_MAX ──→ here: send, pending, syncing        all else: the worker
 
-Whoever is on this machine may ask, and send what others signed; nothing here signs. A web page may not: the Host has to be
+Whoever is on this machine, or holds the key of the onion's reader, may ask, and send what others signed; nothing here signs. A web page may not: the Host has to be
 this machine's, no other origin is allowed, and the body has to be JSON. Source: JSON-RPC 2.0; RFC 9112; EIP-1474.
 """
 
@@ -59,6 +59,9 @@ class RpcServer:
 
     def __init__(self, chain: AskedChain, port: int) -> None:
         self._chain, self._port = chain, port
+        self._hosts = {*HOSTS}
+        self.onion: str | None = None
+        """Where it is met by its reader, once it is."""
         self.address: str | None = None
         """Where it listens, once it does."""
 
@@ -78,6 +81,11 @@ class RpcServer:
                 await room.acquire_on_behalf_of(token := object())
                 stream = await listener.accept()
                 nursery.start_soon(self._serve, stream, room, token)
+
+    def met_at(self, onion: str) -> None:
+        """Answer whoever comes by way of an onion, too."""
+        self._hosts.add(onion)
+        self.onion = onion
 
     async def _serve(self, stream: trio.SocketStream, room: trio.CapacityLimiter, token: object) -> None:
         """One connection: nothing that goes wrong here reaches another."""
@@ -101,7 +109,7 @@ class RpcServer:
     async def _reply(self, request: h11.Request, body: bytes | None) -> tuple[int, bytes]:
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in request.headers}
         host = headers.get("host", "").rpartition(":")
-        if (host[0] if host[2].isdecimal() else "".join(host)) not in HOSTS:
+        if (host[0] if host[2].isdecimal() else "".join(host)) not in self._hosts:
             return 403, b"this is a node's own RPC: ask it as 127.0.0.1\n"
         if headers.get("origin") is not None:
             return 403, b"web pages are not answered\n"

@@ -1,6 +1,7 @@
-"""keys export, import, rotate and drill: a home's keys brought out and in, renewed, and tried before they are needed."""
+"""keys export, import, rotate, drill and reader: a home's keys brought out and in, renewed, tried; and one for another's onion."""
 
 import argparse
+import base64
 import os
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from node.keys import new_passphrase, open_data, passphrase_of, unlock, vault_by
 from node.sessions.drill import Drill, drill, keep
 from node.sessions.records import load, sessions
 from node.store.files import ChunkFiles
+from node.tor.onion import reader_key
 from node.wallet.rotation import rotate
 from node.wallet.vault import Secrets, close
 from pipeline import durable
@@ -92,6 +94,22 @@ def rotate_keys(args: argparse.Namespace, home: Home, console: Console) -> int:
         "Exports made before do not hold it: `lucid-node keys export --out FILE`, then `keys drill --from FILE`."
     )
     say_keys(home, secrets, console)
+    return DONE
+
+
+def make_reader(args: argparse.Namespace, home: Home, console: Console) -> int:
+    """Make the key of whoever shall reach a node's JSON-RPC by its onion; nothing is kept of it here."""
+    del args, home
+    secret = os.urandom(32)
+    key, spelled = reader_key(secret), base64.b32encode(secret).decode().rstrip("=")
+    console.say(f"  key     {key}")
+    console.say(f"  secret  {spelled}")
+    console.say("On the node: network.rpc_reader in config.toml is the key; `lucid-node status` then tells its onion.")
+    console.say(
+        "Here: a file NAME.auth_private in the ClientOnionAuthDir of your tor, with the line "
+        f'ONION:descriptor:x25519:{spelled}, without ".onion".'
+    )
+    console.result({"key": key, "secret": spelled})
     return DONE
 
 

@@ -48,6 +48,11 @@ async def _run(args: argparse.Namespace, home: Home, console: Console) -> int:
     home.check()
     forbid_leaks()
     config, terms = home.config(), joined(home)
+    if config.rpc_reader and (not config.rpc or config.tor_mode == "external"):
+        raise Usage(
+            "network.rpc_reader has the JSON-RPC published as an onion: that takes network.rpc as well, and a tor whose "
+            'control port the daemon may touch, which tor.mode "external" is not'
+        )
     if terms is None:
         raise Usage(
             f"{home.path} has joined no network: `lucid-node network join FILE`, with a file that its author gave"

@@ -39,6 +39,8 @@ def _awake(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"tor        {tor['state']}, version {tor['version'] or 'unknown'}{reason}"
     for address in facts["addresses"]:
         yield f"address    {address}"
+    if (rpc := facts.get("rpc")) is not None:
+        yield f"rpc        {rpc['address']}{' and ' + rpc['onion'] + ':8545' if rpc['onion'] else ''}"
     yield f"peers      {len(facts['peers'])} connected, {facts['mesh']} in the mesh, {facts['contacts']} in the table"
     yield f"directory  {facts['directory']} nodes, {facts['holders']} of them hold replicas"
     if (chain := facts["chain"]) is not None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from consensus.ids import Network, NodeId, SessionId
 from node.chain.following import Chain
+from node.chain.rpc import RpcServer
 from node.control.chain import account, standing, storage
 from node.control.metrics import exposition
 from node.control.server import Control, Request
@@ -45,6 +46,7 @@ class Shown(Protocol):
     tor: Tor | None
     chain: Chain | None
     anchoring: Anchoring | None
+    rpc: RpcServer | None
 
 
 class Calls:
@@ -83,6 +85,7 @@ class Calls:
             else standing(daemon.peer.agreement.replica, daemon.host.clock.now(), daemon.peer.clocks),
             "account": _account(daemon.chain),
             "transactions_waiting": 0 if daemon.chain is None else len(daemon.chain.mempool),
+            "rpc": None if daemon.rpc is None else {"address": daemon.rpc.address, "onion": daemon.rpc.onion},
             "tor": _tor(daemon.tor),
             "peers": [node.hex() for node in daemon.peer.connected],
             "bytes_in": sum(received for received, _ in traffic.values()),

@@ -276,3 +276,17 @@ def test_local_commands_start_without_trio(recorded: str, home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        'rpc_reader = "{}"',
+        'rpc_reader = "{}"\nrpc = "127.0.0.1:8545"\n[tor]\nmode = "external"\nsocks = "127.0.0.1:9050"\nonion = "{}.onion:4001"',
+    ],
+)
+def test_a_reader_without_a_server_or_a_tor_of_ours_is_refused(settings: str, home: Path, typed: Typed) -> None:
+    (home / "config.toml").write_text("[network]\n" + settings.format("A" * 52, "a" * 56))
+    code, _, said = typed("run")
+    assert code == 2
+    assert "network.rpc_reader" in said

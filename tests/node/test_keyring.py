@@ -1,5 +1,6 @@
 """keys rotate and drill as commands: what an export is worth is known before the disk is lost."""
 
+import base64
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from node.control.server import Control
 from node.sessions.records import load
 from node.store.files import ChunkFiles
 from node.store.reading import read_only
+from node.tor.onion import reader_key
 from tests.node.test_cli import Typed, home, passphrase, recorded, typed
 
 __all__ = ["home", "passphrase", "recorded", "typed"]
@@ -98,3 +100,12 @@ async def test_keys_are_not_rotated_under_a_running_node(home: Path, typed: Type
         nursery.cancel_scope.cancel()
     assert (code, "stop it" in said) == (3, True)
     assert (home / "vault").read_bytes() == before
+
+
+def test_a_reader_of_an_onion_is_made_and_kept_nowhere(home: Path, typed: Typed) -> None:
+    before = sorted(home.iterdir()) if home.exists() else []
+    code, made, _ = typed("keys", "reader")
+    secret = base64.b32decode(made["secret"] + "====")
+    assert (code, made["key"]) == (0, reader_key(secret))
+    assert (sorted(home.iterdir()) if home.exists() else []) == before
+    assert typed("keys", "reader")[1] != made
