@@ -100,6 +100,12 @@ class Chain:
             except KeyError:
                 await self._catch_up(header.parent)
                 await self.executor.judge(asked.terms, header.payload, payload)
+        except (
+            KeyError
+        ):  # a block that nobody kept here: it is not its proposer's fault, and the next start asks peers again
+            mend = "restart the node: it asks its peers again for what it lacks"
+            self._log.error("payload.parent_unknown", slot=header.slot, parent=header.parent, mend=mend)
+            return
         except PayloadRefused as error:
             self._log.warning("payload.refused", slot=header.slot, proposer=header.entity, reason=str(error))
             self._host.tell(PayloadJudged(asked.call, False))
