@@ -16,6 +16,8 @@ Rules beyond the specification's:
 * Heartbeats are rare while nothing is kept, promised or missing; what changes that calls one.
 * Replays: an author's floor refuses them (scoring). After a restart the floors are unknown and an old message passes once:
   it is the validators, which know when their records expire, who refuse it.
+* Whether a mesh is mixed up is judged, where messages pass, by what its peers brought and not by how long they were in it:
+  a free rider sits still and earns the time.
 * Our sequence numbers are Unix nanoseconds, so that they rise across restarts. A clock that is set back between two runs
   by more than `seen_ms` mutes us until it has caught up.
 
@@ -111,6 +113,8 @@ class Gossip:
         self._next_beat = Millis(0)
         self._next_flush: Millis | None = None
         self._next_mix = Millis(0)
+        self._taken = 0
+        """Messages of others since meshes were last mixed."""
 
     def mesh(self, topic: str) -> tuple[NodeId, ...]:
         """The peers in our mesh of a topic."""
@@ -298,6 +302,7 @@ class Gossip:
                 kept = compact(message, signed)
                 self._cache.put(kept)
                 self._scores.brought(now, peer)
+                self._taken += 1
                 fresh.append(Outgoing(kept, peer))
                 out.append(Noted(Delivered(topic, author, message_id, peer, data)))
         if fresh:
@@ -380,7 +385,9 @@ class Gossip:
         if mixing:
             self._next_mix = Millis(now + self._limits.opportunistic_ms)
         if self._meshes.unsettled or mixing or self._scores.tainted:
-            out.extend(self._meshes.tend(now, mixing=mixing))
+            out.extend(self._meshes.tend(now, mixing=mixing, lively=self._taken >= self._limits.lively))
+        if mixing:
+            self._taken = 0
         if self._fanout:
             stale = now - self._limits.fanout_ms
             for topic in [topic for topic, fanout in self._fanout.items() if fanout.last <= stale]:

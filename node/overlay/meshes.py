@@ -1,7 +1,7 @@
 """Who is in which topic, and our mesh of each topic that we are in: GRAFT, PRUNE, backoff and peer exchange.
 
     mesh < D_low → graft up to D          mesh > D_high → prune down to D: best by score, some dialled, rest by lot
-    a negative score → out                fewer than D_out dialled → graft such       dull median → graft better ones
+    a negative score → out                fewer than D_out dialled → graft such       fewer than D_low good ones → graft better
 
 A peer that was pruned keeps away for the backoff; a GRAFT before its end is an offence, and two if it comes at once. Peers
 are exchanged by id alone: an address that a stranger names proves nothing, whoever wants the peer looks it up.
@@ -10,7 +10,7 @@ Source: gossipsub-v1.0.md, "Router State", "Heartbeat"; gossipsub-v1.1.md, "Expl
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from consensus.encoding import Malformed
@@ -162,11 +162,15 @@ class Meshes:
         while self._backoff and next(iter(self._backoff.values())) <= now:
             self._backoff.popitem(last=False)
 
-    def tend(self, now: Millis, *, mixing: bool) -> list[Action]:
-        """Bring every mesh to its size and quality; `unsettled` stays if time alone may bring a mesh its missing peers."""
+    def tend(self, now: Millis, *, mixing: bool, lively: bool = False) -> list[Action]:
+        """Bring every mesh to its size and quality; `unsettled` stays if time alone may bring a mesh its missing peers.
+
+        Lively: so many messages came since meshes were mixed last that it tells what each peer brought.
+        """
         grafts: dict[NodeId, list[str]] = {}
         prunes: dict[NodeId, list[Prune]] = {}
         self.unsettled = False
+        worth = (self._scores.merit if lively else self._scores.value) if mixing else None
         for topic, mesh in self.of.items():
             self._expel(now, topic, mesh, prunes)
             added: Sequence[NodeId] = ()
@@ -174,7 +178,7 @@ class Meshes:
                 added = self._candidates(now, topic, self._limits.degree - len(mesh), mesh)
             elif len(mesh) > self._limits.degree_high:
                 self._cut(now, topic, mesh, prunes)
-            for peer in (*added, *self._improve(now, topic, dict.fromkeys((*mesh, *added)), mixing=mixing)):
+            for peer in (*added, *self._improve(now, topic, dict.fromkeys((*mesh, *added)), worth)):
                 mesh[peer] = None
                 self._scores.grafted(now, peer)
                 grafts.setdefault(peer, []).append(topic)
@@ -226,8 +230,10 @@ class Meshes:
             if peer not in kept:
                 self._prune(now, topic, mesh, peer, self._others(now, topic, peer), prunes)
 
-    def _improve(self, now: Millis, topic: str, mesh: Mapping[NodeId, None], *, mixing: bool) -> list[NodeId]:
-        """Peers to add to a mesh that is large enough: for the outbound quota, and because the others are better."""
+    def _improve(
+        self, now: Millis, topic: str, mesh: Mapping[NodeId, None], worth: Callable[[Millis, NodeId], float] | None
+    ) -> list[NodeId]:
+        """Peers to add to a mesh that is large enough: for the outbound quota, and because others are worth more."""
         limits = self._limits
         if len(mesh) < limits.degree_low:
             return []
@@ -236,12 +242,12 @@ class Meshes:
         if missing > 0:
             able = self._candidates(now, topic, len(self.peers), mesh)
             chosen.extend(self.pick([peer for peer in able if self.peers[peer].dialled], missing))
-        if mixing:
-            values = sorted(self._scores.value(now, peer) for peer in mesh)
-            median = values[len(values) // 2]
-            if median < self._thresholds.opportunistic:
+        if worth is not None:
+            values = sorted((worth(now, peer) for peer in mesh), reverse=True)
+            low = values[min(len(values), limits.degree_low) - 1]
+            if low < self._thresholds.opportunistic:
                 able = self._candidates(now, topic, len(self.peers), dict.fromkeys((*mesh, *chosen)))
-                better = [peer for peer in able if self._scores.value(now, peer) > median]
+                better = [peer for peer in able if worth(now, peer) > low]
                 chosen.extend(self.pick(better, limits.opportunistic_peers))
         return chosen
 

@@ -121,6 +121,14 @@ class Scores:
             score -= limits.offence_weight * excess * excess
         return score
 
+    def merit(self, now: Millis, peer: NodeId) -> float:
+        """P2 alone: what a peer has brought first, lately. Time in the mesh is no merit where messages pass it by."""
+        standing = self._peers.get(peer)
+        if standing is None:
+            return 0.0
+        self._decay(now, peer, standing)
+        return standing.first
+
     def ok(self, now: Millis, peer: NodeId, threshold: float) -> bool:
         """Whether the score is at a threshold ≤ 0 or above it; cheap for peers without a fault."""
         return peer not in self.tainted or self.value(now, peer) >= threshold

@@ -110,6 +110,7 @@ class GossipLimits:
     graft_flood_ms: int = 10_000  # a GRAFT so soon after the PRUNE counts twice
     opportunistic_ms: int = 60_000
     opportunistic_peers: int = 2
+    lively: int = 20  # messages between two such moments from which on a mesh is judged by what it brought alone
     followup_ms: int = 4_000  # a promised message must be here by then: two slow round trips on Tor
     seen_ms: int = 120_000
 

@@ -222,6 +222,22 @@ def test_a_dull_mesh_is_mixed_with_better_peers() -> None:
     assert [peer for peer, rpc in frames(rig.beat()) if rpc.graft] == [rig.peers[8]]
 
 
+@pytest.mark.parametrize(("messages", "mixed"), [(GossipLimits().lively, True), (GossipLimits().lively - 1, False)])
+def test_free_riders_are_outnumbered_where_messages_pass_however_long_they_sat_in_the_mesh(
+    messages: int, mixed: bool
+) -> None:
+    rig = Rig(10)
+    rig.meshed(*rig.peers[:6])
+    for _ in range(5):
+        rig.now = Millis(rig.now + GossipLimits().opportunistic_ms)
+        rig.beat()
+    assert all(rig.gossip.score(rig.now, peer) >= ScoreLimits().mesh_cap - 0.1 for peer in rig.peers[:6])
+    rig.now = Millis(rig.now + GossipLimits().opportunistic_ms)
+    for index in range(messages):
+        rig.get(rig.peers[8], Rpc(publish=(message(b"x", index + 1),)))
+    assert [peer for peer, rpc in frames(rig.beat()) if rpc.graft] == [rig.peers[8]] * mixed
+
+
 def test_to_unsubscribe_says_so_and_prunes_the_mesh() -> None:
     rig = Rig(3)
     rig.beat()
