@@ -18,22 +18,28 @@ from typing import Any, Final, TypeAlias
 
 from consensus.placement import Registrant
 from netsim import (
+    batch,
     comparison,
     durability,
     durability_report,
     economy_report,
+    explaining,
     parliament,
     parliament_report,
     poot,
     report,
+    siege,
+    siege_report,
     tape,
+    versus,
 )
 from netsim.checks import Broken, Check, judge
 from netsim.durability import DurabilityStage, Senseless
 from netsim.faults import Contradiction, Plan
 from netsim.keeper import Arrive, Enter, Strike
+from netsim.overlay import Stage, build, stage
 from netsim.parliament import AgreementStage
-from netsim.scenarios import SCENARIOS, Scenario, Stage, Unknown, build, from_file, keys_of, named, recipe, stage
+from netsim.scenarios import SCENARIOS, Scenario, Unknown, from_file, keys_of, named, recipe
 from netsim.tape import Recipe
 from netsim.world import World
 from node.overlay.calls import FindNode
@@ -45,7 +51,7 @@ HELD, BROKE, USAGE, UNAVAILABLE = 0, 1, 2, 3
 ORDERS: Final = (Append, FindNode, LogName, Place, Enter, Registrant, Strike, Arrive)
 """Commands that the scenarios give, and so may stand on a tape."""
 
-AnyStage: TypeAlias = Stage | DurabilityStage | AgreementStage
+AnyStage: TypeAlias = Stage | DurabilityStage | AgreementStage | siege.SiegeStage
 
 
 class Meter:
@@ -101,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else None
     if out is not None:
         _writable(out)
+    if args.seeds:
+        return _run_seeds(args, out)
     command = _command(args.scenario, what, settings)
     if base.kind == "economy":
         return _run_economy(what, command, out, as_json=args.json)
@@ -114,6 +122,29 @@ def run(args: argparse.Namespace) -> int:
         _keep_tape(what, made.broken, made.world.digest(), out or Path(), shrink=args.shrink)
         return BROKE
     return HELD
+
+
+def _run_seeds(args: argparse.Namespace, out: Path | None) -> int:
+    """`lucid-netsim run --seeds`: the same from several seeds, on all cores."""
+    words = [args.scenario, *(["--nodes", str(args.nodes)] if args.nodes else [])]
+    words += ["--minutes", str(args.minutes)] if args.minutes else []
+    words += [word for key, value in args.option for word in ("--option", f"{key}={value}")]
+    words += ["--real-signatures"] if args.real_signatures else []
+    first = 1 if args.seed is None else args.seed
+    played = batch.play(words, range(first, first + args.seeds), args.jobs or batch.cores(), out, _tell_runs)
+    if not played.results:
+        raise KeyboardInterrupt
+    numbers = batch.merged(played)
+    if out is not None:
+        (out / batch.FILE).write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(numbers, ensure_ascii=False) if args.json else "\n".join(batch.say(numbers)))
+    return UNAVAILABLE if played.partial else HELD if played.ok else BROKE
+
+
+def _tell_runs(done: int, of: int) -> None:
+    """Overwrite a line on a terminal, and wipe it at the end."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{f'{done} of {of} seeds' if done < of else ''}", end="", file=sys.stderr, flush=True)
 
 
 def _run_economy(what: Recipe, command: str, out: Path | None, *, as_json: bool) -> int:
@@ -163,6 +194,8 @@ def _stage(what: Recipe, *, real_signatures: bool, counts_cpu: bool) -> AnyStage
     kind = named(what.scenario).kind
     if kind == "agreement":
         return parliament.stage(what)
+    if kind == "siege":
+        return siege.stage(what)
     if kind == "durability":
         return durability.stage(what, keys=keys_of if real_signatures else None)
     return stage(what, real_signatures=real_signatures, cpu_ns=time.thread_time_ns if counts_cpu else None)
@@ -172,6 +205,8 @@ def _build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Che
     kind = named(recipe.scenario).kind
     if kind == "agreement":
         return parliament.build(recipe, recorded)
+    if kind == "siege":
+        return siege.build(recipe, recorded)
     if kind == "durability":
         return durability.build(recipe, recorded)
     return build(recipe, recorded)
@@ -181,6 +216,8 @@ def _numbers(out: Path | None, made: AnyStage, said: report.Run) -> dict[str, An
     """The numbers of a run; with a folder its whole report is there."""
     if isinstance(made, DurabilityStage):
         return durability_report.result(made, said) if out is None else durability_report.write(out, made, said)
+    if isinstance(made, siege.SiegeStage):
+        return siege_report.result(made, said) if out is None else siege_report.write(out, made, said)
     if isinstance(made, AgreementStage):
         return parliament_report.result(made, said) if out is None else parliament_report.write(out, made, said)
     return report.result(made, said) if out is None else report.write(out, made, said)
@@ -222,6 +259,8 @@ def _say(numbers: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
         print("\n".join(durability_report.say(numbers)))
     elif kind == "agreement":
         print("\n".join(parliament_report.say(numbers)))
+    elif kind == "siege":
+        print("\n".join(siege_report.say(numbers)))
     elif kind == "economy":
         print("\n".join(economy_report.say(numbers)))
     else:
@@ -264,7 +303,22 @@ def replay(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """`lucid-netsim compare`: 0 whatever it shows."""
-    compared = comparison.compare(comparison.read(Path(args.a)), comparison.read(Path(args.b)))
+    a, b = comparison.read(Path(args.a)), comparison.read(Path(args.b))
+    if "runs" in a or "runs" in b:
+        laid = versus.versus(a, b)
+        rows = {
+            one.name: {
+                "a": one.a._asdict(),
+                "b": one.b._asdict(),
+                "ratio": one.ratio,
+                "chance": one.chance,
+                "differs": one.differs,
+            }
+            for one in laid.rows
+        }
+        print(json.dumps({**laid._asdict(), "rows": rows}) if args.json else "\n".join(versus.say(laid)))
+        return HELD
+    compared = comparison.compare(a, b)
     if args.json:
         figures = {one.name: {"a": one.a, "b": one.b, "ratio": one.ratio} for one in compared.figures}
         print(json.dumps({**compared._asdict(), "figures": figures}))
@@ -285,6 +339,13 @@ def listing(args: argparse.Namespace) -> int:
     for one in SCENARIOS.values():
         print(f"{one.name:<16}{one.shows}")
         print(f"{'':<16}{one.minutes} min; " + ", ".join(f"{key}={value}" for key, value in one.options.items()))
+    return HELD
+
+
+def explain(args: argparse.Namespace) -> int:
+    """`lucid-netsim explain`."""
+    told = explaining.explained(named(args.scenario))
+    print(json.dumps(told, ensure_ascii=False) if args.json else "\n".join(explaining.say(told)))
     return HELD
 
 
@@ -317,6 +378,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`, or a file that ends in .toml")
     made.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (100)")
     made.add_argument("--seed", type=int, metavar="S", help="what all randomness follows from (1)")
+    made.add_argument("--seeds", type=_count, metavar="K", help="so many seeds from S on, and what they say together")
+    made.add_argument("--jobs", type=_count, metavar="J", help="so many of them at a time (as many as there are cores)")
     made.add_argument("--minutes", type=_count, metavar="M", help="virtual minutes, if not the scenario's own")
     made.add_argument(
         "--option", type=_option, action="append", default=[], metavar="KEY=N", help="an option of the scenario"
@@ -331,14 +394,22 @@ def parser() -> argparse.ArgumentParser:
         "--shrink", type=int, default=0, metavar="RUNS", help="after a failure, shrink the fault plan by so many runs"
     )
     made.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    made = commands.add_parser("explain", help="what a scenario models, what it assumes, and what it leaves out")
+    made.set_defaults(does=explain)
+    made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`")
+    made.add_argument("--json", action="store_true", help="one JSON object")
     made = commands.add_parser("replay", help="run what broke again, exactly")
     made.set_defaults(does=replay)
     made.add_argument("tape", metavar="TAPE", help="a file that a broken run left")
     made.add_argument("--json", action="store_true", help="one JSON object")
-    made = commands.add_parser("compare", help="lay two runs side by side")
+    made = commands.add_parser(
+        "compare", help="lay two runs side by side, or two sets of seeds, and tell luck from difference"
+    )
     made.set_defaults(does=compare)
     for name in "ab":
-        made.add_argument(name, metavar=name.upper(), help="a folder that `run --out` wrote, or its result.json")
+        made.add_argument(
+            name, metavar=name.upper(), help="a folder that `run --out` wrote, or its result.json or seeds.json"
+        )
     made.add_argument("--json", action="store_true", help="one JSON object")
     return whole
 
@@ -353,7 +424,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Unknown, Contradiction, Senseless) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
         return USAGE
-    except (tape.Refused, tape.Diverged, comparison.NoResult) as error:
+    except (tape.Refused, tape.Diverged, comparison.NoResult, batch.SeedFailed) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
         return UNAVAILABLE
     except KeyboardInterrupt:

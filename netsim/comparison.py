@@ -1,5 +1,7 @@
 """Two runs side by side: what was run differently, and each figure with its ratio. A run is its result.json, or the folder of it.
 
+Where one side has several seeds (seeds.json) both are taken as such: netsim.versus tells differences from luck.
+
 Whatever number stands in both results is a figure, so a scenario's own numbers need no mention here. Counters (network, facts,
 rejected) that a result lacks were never moved and count as 0.
 """
@@ -40,11 +42,14 @@ class Comparison(NamedTuple):
 
 def read(path: Path) -> dict[str, Any]:
     """The result of a run from its file or folder; raises OSError, NoResult."""
-    file = path / "result.json" if path.is_dir() else path
+    names = ("seeds.json", "result.json")
+    file = next((path / name for name in names if (path / name).exists()), path / names[-1]) if path.is_dir() else path
     try:
         numbers = json.loads(file.read_text())
     except ValueError as error:
         raise NoResult(f"{file} is not JSON: {error}") from error
+    if isinstance(numbers, dict) and numbers.get("runs") and {"seeds", "figures"} <= numbers.keys():
+        return numbers
     if not isinstance(numbers, dict) or not {*SETTINGS, "options", "digest", "virtual_s"} <= numbers.keys():
         raise NoResult(f"{file} is not the result of a run: name a folder that `run --out` wrote, or its result.json")
     return numbers
@@ -52,7 +57,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     """Lay two results side by side, figures in A's order and then those of B alone."""
-    ours, theirs = dict(_leaves(a)), dict(_leaves(b))
+    ours, theirs = dict(leaves(a)), dict(leaves(b))
     names = dict.fromkeys([*ours, *theirs])
     pairs = [Pair(name, _value(name, ours), _value(name, theirs)) for name in names]
     return Comparison(_differences(a, b), a["digest"] == b["digest"], pairs)
@@ -71,12 +76,13 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def _leaves(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def leaves(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The figures of a result: whatever number stands in it, by its name."""
     for key, value in numbers.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             if name not in {"options", "broken"}:
-                yield from _leaves(value, f"{name}.")
+                yield from leaves(value, f"{name}.")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and name not in SETTINGS:
             yield name, value
 

@@ -65,6 +65,24 @@ def overlay_figures() -> tuple[Figure, ...]:
     )
 
 
+def siege_figures() -> tuple[Figure, ...]:
+    """Those of a siege."""
+    return (Figure("meshes", "Places of honest meshes that Sybils hold, and thin meshes", (_held, _thin)),)
+
+
+def _held(axes: "Axes", ledger: Any) -> None:
+    axes.plot([one.at_s for one in ledger.watched], [100 * one.sybils / max(1, one.places) for one in ledger.watched])
+    axes.set_xlabel("virtual seconds")
+    percent_axis(axes, "% of places")
+
+
+def _thin(axes: "Axes", ledger: Any) -> None:
+    axes.plot([one.at_s for one in ledger.watched], [one.thin for one in ledger.watched])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("virtual seconds")
+    axes.set_ylabel("thin meshes")
+
+
 def empty(axes: "Axes", sentence: str) -> None:
     """Say why there is nothing to be seen."""
     axes.text(0.5, 0.5, sentence, transform=axes.transAxes, ha="center", va="center", color="0.4")

@@ -11,7 +11,8 @@ from typing import Any, Final
 from netsim.adversaries import Intruder
 from netsim.figures import draw, overlay_figures
 from netsim.measures import LATENCY_STEP_MS, Measures
-from netsim.scenarios import Stage, named
+from netsim.overlay import Stage
+from netsim.scenarios import named
 from netsim.tape import Recipe
 
 TABLES: Final = ("samples.csv", "look_ups.csv", "latencies.csv", "nodes.csv")

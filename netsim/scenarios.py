@@ -14,28 +14,18 @@ adds one in a TOML file of their own, on top of one of these:
 """
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from consensus.ids import NO_NETWORK, NodeId
 from consensus.signing import KeyPair
-from netsim.adversaries import Crew, MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse, ground
-from netsim.checks import Broken, Check, FaultsTook, TimeForward
-from netsim.expectations import Directories, LinksTook, LookUps, Trust
-from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, apply, complaints, parse
+from netsim.adversaries import MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse
+from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, complaints, parse
 from netsim.links import LOSSY, TOR, LinkModel
 from netsim.measures import Measures
-from netsim.nodes import Make
-from netsim.seeds import derive
 from netsim.tape import Recipe
-from netsim.verify import CachedVerify
-from netsim.world import World
-from node.overlay.entries import Chain, opener
-from node.overlay.machine import Machine
-from node.overlay.peer import Peer, PeerLimits, Surroundings
 
 MINUTE: Final = 60_000
 WEEK: Final = 7 * 24 * 60
@@ -66,25 +56,14 @@ class Scenario:
     look_ups_found: int = 950
     """Of 1,000 look-ups, how many must find their node."""
     kind: str = "overlay"
-    """What makes its world: "overlay" this module, "durability" netsim.durability, "economy" netsim.poot,
-    "agreement" netsim.parliament."""
+    """What makes its world: "overlay" netsim.overlay, "durability" netsim.durability, "economy" netsim.poot,
+    "agreement" netsim.parliament, "siege" netsim.siege."""
     adversary: Recruit | None = None
     """What the option `adversaries` says how many of: in thousandths of all nodes, none of them a bootstrap node."""
     is_aimed: bool = False
     """Whether the adversaries' ids are ground to lie beside one honest node's."""
     links: Callable[[Options], LinkModel] = lambda _options: TOR
     """How its connections are, which its options may say."""
-
-
-@dataclass
-class Stage:
-    """A world that is set up to run: with its measures and its checks."""
-
-    world: World
-    measures: Measures
-    checks: Sequence[Check]
-    verify: CachedVerify
-    broken: Broken | None = None
 
 
 def keys_of(seed: int, number: int) -> KeyPair:
@@ -156,6 +135,7 @@ def _besieged(measures: Measures, until: int, options: Options) -> None:
 
 
 _COMMON: Final = {"join_s": 60, "messages": 60, "look_ups": 200}
+_SIEGE: Final = {"sybils": 400, "links": 100, "rate": 200, "latency_ms": 25, "spread": 0, "least": 1_000}
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     one.name: one
@@ -272,6 +252,58 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
             _no_work,
             settle_min=26 * 60,
             kind="durability",
+        ),
+        *(
+            Scenario(name, shows, minutes, {**_SIEGE, **options}, _nothing, _no_work, settle_min=0, kind="siege")
+            for name, shows, minutes, options in (
+                ("gossip-calm", "the routers of the published attacks, with nobody who attacks", 4, {"sybils": 0}),
+                (
+                    "gossip-eclipse-one",
+                    "`sybils` Sybils for every 100 honest nodes connect to one publisher, after a minute",
+                    4,
+                    {"sybils": 100, "links": 1},
+                ),
+                (
+                    "gossip-eclipse-net",
+                    "Sybils with `links` connections each join everybody's meshes and drop all",
+                    4,
+                    {},
+                ),
+                (
+                    "gossip-eclipse-publishers",
+                    "Sybils do so to all publishers, a tenth of the nodes",
+                    4,
+                    {"sybils": 100},
+                ),
+                (
+                    "gossip-censor",
+                    "Sybils in everybody's meshes drop the messages of one publisher and pass on the others'",
+                    4,
+                    {"sybils": 200},
+                ),
+                ("gossip-degrade", "Sybils in everybody's meshes drop every other message", 4, {"sybils": 200}),
+                (
+                    "gossip-degrade-little",
+                    "Sybils with 20 connections each drop one message in ten",
+                    4,
+                    {"sybils": 250, "links": 20},
+                ),
+                ("gossip-cold-boot", "Sybils join with the honest nodes, before there is any mesh", 4, {"links": 20}),
+                ("gossip-cold-boot-dense", "the same with 100 connections each", 4, {}),
+                (
+                    "gossip-covert-flash",
+                    "Sybils join with the honest nodes, behave for two minutes, and then drop all at once",
+                    6,
+                    {"links": 20},
+                ),
+                ("gossip-dawn", "Sybils are there ten seconds before the honest nodes", 4, {"links": 20}),
+                (
+                    "gossip-colocation",
+                    "Sybils behind few addresses: behind Tor there is none to see, so it is a cold boot",
+                    4,
+                    {"links": 20},
+                ),
+            )
         ),
         *(
             Scenario(name, shows, 12 * 60, options, _nothing, _no_work, settle_min=0, kind="agreement")
@@ -401,87 +433,3 @@ def recipe(
     if wrong := complaints(plan, nodes):
         raise Contradiction("; ".join(wrong))
     return Recipe(scenario.name, seed, nodes, length, tuple(sorted(chosen.items())), plan)
-
-
-def stage(
-    recipe: Recipe,
-    recorded: Iterable[int] = (),
-    *,
-    real_signatures: bool = False,
-    limits: PeerLimits | None = None,
-    cpu_ns: Callable[[], int] | None = None,
-) -> Stage:
-    """The world of a recipe with everything scheduled, its measures and its checks; cpu_ns as in World."""
-    scenario, options = named(recipe.scenario), {key: int(value) for key, value in recipe.options}
-    verify = CachedVerify(real=real_signatures)
-    pairs = [keys_of(recipe.seed, number) for number in range(recipe.nodes)]
-    hostile, target = _cast(recipe, scenario, options, pairs)
-    keys = {NodeId(pair.public): pair for pair in pairs}
-    ids = list(keys)
-    seeds, bounds, open_entry = tuple(ids[:SEEDS]), limits or PeerLimits(), _shared()
-
-    def make(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
-        around = Surroundings(NO_NETWORK, verify, seeds, open_entry=open_entry)
-        return Peer(keys[me], rng, around, bounds, records)
-
-    crew = Crew(tuple([ids[number] for number in hostile]), seeds, ids[target])
-    intrude = _intrusion(scenario.adversary, crew)
-    world = World(recipe.seed, make, scenario.links(options), cpu_ns=cpu_ns, recorded=recorded)
-    begun = world.now
-    for number, node in enumerate(ids):
-        world.add(
-            node, intrude if number in hostile else make, at=begun + options["join_s"] * 1000 * number // recipe.nodes
-        )
-    measures = Measures(world, begun, crew.target)
-    measures.watch(max(1000, recipe.duration_ms // SAMPLES))
-    settle = begun + recipe.duration_ms - scenario.settle_min * MINUTE
-    scenario.work(measures, settle, options)
-    applied = apply(world, recipe.plan)
-    checks: list[Check] = [TimeForward(MINUTE), Directories(measures), LookUps(measures, scenario.look_ups_found)]
-    checks += [Trust(node for number, node in enumerate(ids) if number not in hostile), LinksTook()]
-    if applied.faults:
-        checks.append(FaultsTook(recipe.plan))
-    return Stage(world, measures, checks, verify)
-
-
-def _cast(recipe: Recipe, scenario: Scenario, options: Options, pairs: list[KeyPair]) -> tuple[dict[int, None], int]:
-    """Which nodes are adversaries, with their keys put among the pairs, and whom they are after."""
-    count = recipe.nodes * options.get("adversaries", 0) // 1000
-    able = range(min(SEEDS, recipe.nodes), recipe.nodes)
-    hostile = dict.fromkeys(sorted(derive(recipe.seed, "adversaries").sample(able, min(count, len(able)))))
-    target = next((number for number in able if number not in hostile), 0)
-    if scenario.is_aimed and hostile:
-        made = ground(recipe.seed, NodeId(pairs[target].public), len(hostile), recipe.nodes)
-        for number, pair in zip(hostile, made, strict=True):
-            pairs[number] = pair
-    return hostile, target
-
-
-def _intrusion(recruit: Recruit | None, crew: Crew) -> Make | None:
-    if recruit is None:
-        return None
-
-    def make(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
-        del records
-        return recruit(me, rng, crew)
-
-    return make
-
-
-def build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:
-    """What netsim.tape needs to run a recipe again."""
-    made = stage(recipe, recorded)
-    return made.world, made.checks
-
-
-def _shared() -> Callable[[bytes], Chain]:
-    """One parsed and kept copy of each entry for all nodes of a world."""
-    open_entry, kept = opener(NO_NETWORK), dict[bytes, Chain]()
-
-    def opened(data: bytes) -> Chain:
-        chain = kept.get(data)
-        if chain is None:
-            chain = kept[data] = open_entry(data)
-        return chain
-
-    return opened

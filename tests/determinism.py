@@ -53,13 +53,13 @@ def peers(trials: Sequence[Trial]) -> str:
     """A program that runs worlds and prints a JSON array for each: scenario, digest, events."""
     return f"""
 import json
-from netsim import durability, scenarios
+from netsim import durability, overlay, scenarios
 from netsim.faults import Plan
 
 for name, nodes, minutes, options in {[tuple(trial) for trial in trials]!r}:
     scenario = scenarios.named(name)
     what = scenarios.recipe(scenario, nodes, 7, minutes, options, Plan())
-    made = durability.stage(what) if scenario.kind == "durability" else scenarios.stage(what)
+    made = durability.stage(what) if scenario.kind == "durability" else overlay.stage(what)
     made.world.run(made.world.now + what.duration_ms)
     print(json.dumps([name, made.world.digest(), made.world.events]))
 """

@@ -80,7 +80,7 @@ def _told(values: list[float]) -> tuple[str, str, str]:
 
 async def _devnet() -> tuple[list[float], dict[str, float]]:
     with tempfile.TemporaryDirectory(prefix="bc-") as name:
-        async with devnet(Path(name), 5, Carrier.LOOPBACK) as net:
+        async with devnet(Path(name), 5, Carrier.TOR) as net:
             await connected(net)
             home = net.nodes[1].home
             while not int((await _asked(home.path))["wei"] or 0):

@@ -19,8 +19,9 @@ from netsim.__main__ import perform
 from netsim.checks import judge
 from netsim.faults import Plan
 from netsim.figures import Figure, draw
+from netsim.overlay import stage
 from netsim.report import table as write_csv
-from netsim.scenarios import named, recipe, stage
+from netsim.scenarios import named, recipe
 from netsim.tape import Recipe
 from tests.bench.measure import answer_of, spread, table
 from tests.netsim.toys import gossip_world

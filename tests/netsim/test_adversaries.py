@@ -12,7 +12,8 @@ from netsim import adversaries
 from netsim.adversaries import HOARD_MAX, KNOWN_MAX, Intruder, MeshSpam, Replayer, ground
 from netsim.checks import judge
 from netsim.faults import Plan
-from netsim.scenarios import SEEDS, Stage, keys_of, named, recipe, stage
+from netsim.overlay import Stage, stage
+from netsim.scenarios import SEEDS, keys_of, named, recipe
 from node.overlay.logs import Learned
 from node.overlay.machine import Rejected
 from node.overlay.peer import DIRECTORY, Blocked, Peer

@@ -15,7 +15,8 @@ from netsim.expectations import LinksTook, Trust
 from netsim.faults import Contradiction, Crash, Cut, MassRestart, Plan, StepClock
 from netsim.links import LOSSY
 from netsim.measures import Measures
-from netsim.scenarios import SCENARIOS, SEEDS, Stage, Unknown, from_file, named, recipe, stage
+from netsim.overlay import Stage, stage
+from netsim.scenarios import SCENARIOS, SEEDS, Unknown, from_file, named, recipe
 from netsim.world import World
 from node.overlay.machine import Rejected
 from node.overlay.peer import Blocked, Peer
