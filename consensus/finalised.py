@@ -38,15 +38,14 @@ class Finalised:
         self,
         tree: Tree,
         head: State,
-        read: Callable[[Digest], bytes | None],
         at: Callable[[State, int], State],
     ) -> tuple[list[Keep], Sequence[Digest]]:
         """Cut a tree to the head's final checkpoint, which is newer: the rows to keep, and the blocks that it lost.
 
-        read is of blocks, and at gives the state at a later slot.
+        at gives the state at a later slot.
         """
         final = head.final
-        rows = [*self._succession.follow([*tree.ancestors(head.id)][::-1], self.snapshots.point, read)]
+        rows = [*self._succession.follow([*tree.ancestors(head.id)][::-1], self.snapshots.point, tree.block)]
         states = [*tree.ancestors(final.block)]
         path = [state.id for state in states]
         first = states[0].slot - SEED_HOURS * self._law.params.hour_slots

@@ -9,6 +9,7 @@ Source: CONSENSUS §7; "latest message driven GHOST" (Zamfir, 2017).
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from consensus.block import Block, BlockBody
 from consensus.finality import Point
 from consensus.ids import Digest, NodeId
 from consensus.params import SERVER_RANK
@@ -23,6 +24,8 @@ class Leaf:
     parent: Digest
     is_late: bool
     """It came so long after its rank's time that its rank counts as the last."""
+    block: Block | None = None
+    """What shows it to be final: its header and its votes. The root has none, unless it was added before it became the root."""
     children: list[Digest] = field(default_factory=list)
 
 
@@ -50,9 +53,14 @@ class Tree:
         """The state before a block of the tree; of the root its own."""
         return self._leaves[self._leaves[block].parent].state
 
-    def add(self, state: State, parent: Digest, *, is_late: bool) -> None:
-        """One more block on top of one that is in the tree."""
-        self._leaves[state.id] = Leaf(state, parent, is_late)
+    def block(self, block: Digest) -> Block | None:
+        """Header and votes of a block of the tree."""
+        return self._leaves[block].block
+
+    def add(self, state: State, parent: Digest, *, is_late: bool, block: Block | None = None) -> None:
+        """One more block on top of one that is in the tree; of the block itself its votes alone are kept."""
+        told = None if block is None else Block(block.signed, BlockBody(votes=block.body.votes))
+        self._leaves[state.id] = Leaf(state, parent, is_late, told)
         self._leaves[parent].children.append(state.id)
 
     def justify(self) -> Point:

@@ -408,7 +408,7 @@ class ConsensusReplica:
     def _join(self, block: Block, data: bytes, state: State, *, is_late: bool) -> list[Doing]:
         """A block that keeps every rule becomes a part of the tree."""
         header = block.header
-        self.tree.add(state, header.parent, is_late=is_late)
+        self.tree.add(state, header.parent, is_late=is_late, block=block)
         self._head = None
         remember(self._bytes, state.id, data, SERVED)
         if len(block.body.reports) == REPORTS_MAX:
@@ -447,7 +447,7 @@ class ConsensusReplica:
         self._unplaced = {key: one for key, one in self._unplaced.items() if key[0] >= hour - 1}
         if final.hour <= self.final.hour:
             return []
-        rows, left = self.finalised.advance(self.tree, self.head(), self.block, self._known.at)
+        rows, left = self.finalised.advance(self.tree, self.head(), self._known.at)
         self._head = None
         self._orphans.forget(self.tree.parent(final.block).slot)
         for name in left:

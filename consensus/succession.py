@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from consensus.ancestry import Stored, key_of
-from consensus.block import Block, read_block
+from consensus.block import Block
 from consensus.checkpoint import Constitution
 from consensus.encoding import Malformed
 from consensus.finality import Point
@@ -46,11 +46,11 @@ class Succession:
         """The blocks from that one to the root."""
 
     def follow(
-        self, path: Sequence[State], snapshot: Point | None, read: Callable[[Digest], bytes | None]
+        self, path: Sequence[State], snapshot: Point | None, read: Callable[[Digest], Block | None]
     ) -> Iterator[Keep]:
         """The rows to keep before a root is left for a newer one; path leads from it to the head, whose final checkpoint is newer.
 
-        Costs as much as reading the path's blocks.
+        `read` gives a block's header and votes; costs as much as looking at all votes of the path.
         """
         root, head = path[0], path[-1]
         if snapshot is not None and snapshot.block == root.id:  # what was wanted before is of an older one
@@ -59,12 +59,7 @@ class Succession:
         is_other = spell_voters(head.checkpoint.voters) != last
         if self._known is None:
             return
-        datas = [read(state.id) for state in path[1:]]
-        found = [read_block(data) for data in datas if data is not None]
-        if len(found) < len(datas):  # a row is lost, and with it what it would show
-            self._wanted, self._known = None, None if is_other else self._known
-            return
-        new = [*zip(found, path[1:], strict=True)]
+        new = [(block, state) for state in path[1:] if (block := read(state.id)) is not None]
         chain = [*self._unshown, *new]
         for one in hand_overs(self._trust, chain, self._known) if is_other else ():
             yield Keep(HAND_OVERS, (key_of(len(self._known)),), pack(one))

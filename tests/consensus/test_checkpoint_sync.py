@@ -157,28 +157,13 @@ def test_of_what_is_damaged_nothing_is_offered(stay: Stay, table: str) -> None:
             if table == "handovers":
                 path = [*stay.me.replica.tree.ancestors(stay.me.replica.head().id)][::-1]
                 assert [
-                    *Succession(stay.law, state, stored).follow(path, state.checkpoint.point, stay.me.replica.block)
+                    *Succession(stay.law, state, stored).follow(
+                        path, state.checkpoint.point, stay.me.replica.tree.block
+                    )
                 ] == []
             elif (found := sections(stored)) is not None:
                 with pytest.raises((Malformed, ProofWrong)):
                     accept(stay.law, found, verify)
-
-
-def test_a_block_that_is_lost_is_shown_no_more(stay: Stay) -> None:
-    """Without the blocks of a hand-over nothing after it can be shown; without others the next snapshot can."""
-    made = Town(3, ERAS, work=FULL)
-    made.run(6 * ERAS.hour_slots)
-    early = made.up[0]
-    root = early.replica.tree.parent(early.replica.tree.root)
-    made.run(9 * ERAS.hour_slots)
-    path = [*early.replica.tree.ancestors(early.replica.head().id)][::-1]
-    assert path[-1].checkpoint.voters != root.checkpoint.voters
-    lost = Succession(made.law, root, lambda *_: None)
-    assert [*lost.follow(path, None, lambda _: None)] == []
-    assert [*lost.follow(path, None, early.replica.block)] == []
-    whole = Succession(made.law, path[-1], early.stored)
-    assert [*whole.follow(path, path[1].checkpoint.point, lambda _: None)] == []
-    assert [*whole.follow(path, None, early.replica.block)] == []
 
 
 def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay) -> None:
@@ -188,10 +173,10 @@ def test_a_snapshot_whose_hour_has_no_block_gets_no_proof_of_another(stay: Stay)
     first = path[1].checkpoint.point
     assert first.block == root.id
     made = Succession(stay.law, path[-1], stay.me.stored)
-    [*_] = made.follow(path, first, stay.me.replica.block)
+    [*_] = made.follow(path, first, stay.me.replica.tree.block)
     made._wanted = path[1].id
     empty = first._replace(hour=first.hour - 1)
-    told = [*made.follow(path, empty, stay.me.replica.block)]
+    told = [*made.follow(path, empty, stay.me.replica.tree.block)]
     assert [one.key for one in told] == [(NEWEST,)]
     assert made._wanted is None
 
