@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -24,6 +25,8 @@ from netsim import (
     durability_report,
     economy_report,
     explaining,
+    hunting,
+    page,
     parliament,
     parliament_report,
     poot,
@@ -31,6 +34,7 @@ from netsim import (
     siege,
     siege_report,
     tape,
+    telling,
     versus,
 )
 from netsim.checks import Broken, Check, judge
@@ -135,9 +139,11 @@ def _run_seeds(args: argparse.Namespace, out: Path | None) -> int:
     if not played.results:
         raise KeyboardInterrupt
     numbers = batch.merged(played)
+    lines = batch.say(numbers)
     if out is not None:
         (out / batch.FILE).write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps(numbers, ensure_ascii=False) if args.json else "\n".join(batch.say(numbers)))
+        lines = [*lines, f"  report: {page.write(out, numbers, lines)}"]
+    print(json.dumps(numbers, ensure_ascii=False) if args.json else "\n".join(lines))
     return UNAVAILABLE if played.partial else HELD if played.ok else BROKE
 
 
@@ -251,40 +257,11 @@ def _keep_tape(what: Recipe, broken: Broken, digest: str, folder: Path, *, shrin
 
 
 def _say(numbers: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(numbers, ensure_ascii=False))
-        return
-    kind = named(numbers["scenario"]).kind
-    if kind == "durability":
-        print("\n".join(durability_report.say(numbers)))
-    elif kind == "agreement":
-        print("\n".join(parliament_report.say(numbers)))
-    elif kind == "siege":
-        print("\n".join(siege_report.say(numbers)))
-    elif kind == "economy":
-        print("\n".join(economy_report.say(numbers)))
-    else:
-        _say_overlay(numbers)
+    lines = telling.lines_of(numbers)
     if out is not None:
-        print(f"  report: {out / 'report.md'}")
-
-
-def _say_overlay(numbers: dict[str, Any]) -> None:
-    state = "interrupted, partial" if numbers["partial"] else "every invariant held" if numbers["ok"] else "BROKEN"
-    print(f"{numbers['scenario']}, {numbers['nodes']} nodes, seed {numbers['seed']}: {state}")
-    print(
-        f"  {numbers['virtual_s']:.0f} virtual seconds, {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB"
-    )
-    latency = numbers["delivery_ms"]
-    told = f"  {numbers['messages']} messages, {numbers['deliveries']} deliveries, {numbers['entries_missing']} missing"
-    print(told if latency["p50"] is None else f"{told}; p50 {latency['p50']} ms, p99 {latency['p99']} ms")
-    found = f"  {numbers['look_ups_found']} of {numbers['look_ups']} look-ups found their node"
-    if numbers["look_ups_found"]:
-        found += (
-            f"; median {numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms"
-        )
-    print(found)
-    print(f"  trace {numbers['digest']}")
+        written = page.write(out, numbers, lines)
+        lines = [*lines, f"  report: {written}"]
+    print(json.dumps(numbers, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 def replay(args: argparse.Namespace) -> int:
@@ -340,6 +317,55 @@ def listing(args: argparse.Namespace) -> int:
         print(f"{one.name:<16}{one.shows}")
         print(f"{'':<16}{one.minutes} min; " + ", ".join(f"{key}={value}" for key, value in one.options.items()))
     return HELD
+
+
+def hunt(args: argparse.Namespace) -> int:
+    """`lucid-netsim hunt`: 1 when something broke."""
+    out, counts, spent = Path(args.out), Counter[str](), time.monotonic()
+    _writable(out)
+
+    def tell(prey: hunting.Prey) -> None:
+        counts[prey.recipe.scenario] += 1
+        if sys.stderr.isatty():
+            print(
+                f"\r\x1b[K{sum(counts.values())} worlds, {time.monotonic() - spent:.0f} s",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+        if prey.is_found and prey.broken is not None:
+            print(
+                f"world {prey.world}, {prey.recipe.scenario}: {prey.broken.check}: {prey.broken.sentence}",
+                file=sys.stderr,
+            )
+
+    worlds = None if args.world is None else [args.world]
+    found = hunting.hunt(args.seed, worlds, args.minutes, _build, tell)
+    tapes = []
+    for prey in found:
+        path, left, of = hunting.kept(prey, _build, out)
+        tapes.append(
+            {
+                "world": prey.world,
+                "scenario": prey.recipe.scenario,
+                "check": prey.broken.check if prey.broken else "",
+                "tape": str(path),
+                "faults": left,
+                "of": of,
+            }
+        )
+        print(f"{left} of {of} faults suffice. Kept: lucid-netsim replay {path}", file=sys.stderr)
+    told = {
+        "seed": args.seed,
+        "worlds": sum(counts.values()),
+        "scenarios": dict(sorted(counts.items())),
+        "broken": tapes,
+    }
+    if args.json:
+        print(json.dumps(told))
+    else:
+        print(f"{told['worlds']} worlds of seed {args.seed} in {time.monotonic() - spent:.0f} s: {len(found)} broke")
+    return BROKE if found else HELD
 
 
 def explain(args: argparse.Namespace) -> int:
@@ -398,6 +424,13 @@ def parser() -> argparse.ArgumentParser:
     made.set_defaults(does=explain)
     made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`")
     made.add_argument("--json", action="store_true", help="one JSON object")
+    made = commands.add_parser("hunt", help="draw random worlds and fault plans, and keep what breaks an invariant")
+    made.set_defaults(does=hunt)
+    made.add_argument("--minutes", type=float, default=10.0, metavar="M", help="how long, in real time (10)")
+    made.add_argument("--seed", type=int, default=1, metavar="S", help="what the worlds are drawn from (1)")
+    made.add_argument("--world", type=int, metavar="K", help="this world alone, as a hunt named it")
+    made.add_argument("--out", metavar="DIR", default=".", help="where tapes of what broke are left (here)")
+    made.add_argument("--json", action="store_true", help="one JSON object on the last line")
     made = commands.add_parser("replay", help="run what broke again, exactly")
     made.set_defaults(does=replay)
     made.add_argument("tape", metavar="TAPE", help="a file that a broken run left")

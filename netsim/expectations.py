@@ -1,12 +1,18 @@
 """What a world of the overlay has to show at its end, whatever happened in it: whole directories, look-ups that found, no honest node shut out."""
 
+from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from consensus.ids import NodeId
 from netsim.checks import Report
 from netsim.measures import Measures
 from netsim.world import World
 from node.overlay.peer import Blocked
+
+KEPT_TIMES: Final = 4
+KEPT_ANYWAY: Final = 64
+LOOKED_AT: Final = 64
 
 
 class Directories:
@@ -76,3 +82,46 @@ class LinksTook:
         for done, share in (("lost", model.loss), ("doubled", model.doubled), ("overtaken", model.overtaken)):
             if share and not counts[f"frames {done}"]:
                 report(-1, f"no frame was {done}, and {share} in 1,000 were to be")
+
+
+class KeptBounded:
+    """When all is quiet, no honest node keeps more of anything than there are nodes and messages, a few times over.
+
+    What came and went leaves nothing behind: a queue that nobody empties shows. Looks at every container that is reached from
+    a machine, of 64 nodes at the most.
+    """
+
+    def __init__(self, measures: Measures, honest: Iterable[NodeId]) -> None:
+        self.measures, self.honest = measures, frozenset(honest)
+
+    def watch(self, world: World, report: Report) -> None:
+        """Nothing is needed while it runs."""
+
+    def end(self, world: World, report: Report) -> None:
+        """Count."""
+        most = KEPT_TIMES * (len(world.nodes) + len(self.measures.sent)) + KEPT_ANYWAY
+        for node in [node for node in world.nodes if node.up and node.id in self.honest][:LOOKED_AT]:
+            name, size = largest(node.machine)
+            if size > most:
+                report(node.index, f"{name} holds {size} things while nothing happens; {most} are the most to expect")
+                return
+
+
+def largest(machine: object) -> tuple[str, int]:
+    """The largest container that is reached from a machine by way of its own parts, with the name of what holds it."""
+    seen, found = set[int](), ("nothing", 0)
+    left: list[tuple[object, str]] = [(machine, type(machine).__name__)]
+    while left:
+        one, name = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, dict | list | set | deque):
+            found = max(found, (name, len(one)), key=lambda each: each[1])
+            inner = one.values() if isinstance(one, dict) else one
+            left.extend((value, name) for value in inner if not isinstance(value, int | str | bytes | float))
+        elif type(one).__module__.startswith("node.overlay"):
+            slots = {slot for kind in type(one).__mro__ for slot in getattr(kind, "__slots__", ())}
+            fields = sorted({*slots, *getattr(one, "__dict__", ())})
+            left.extend((getattr(one, field, None), f"{type(one).__name__}.{field}") for field in fields)
+    return found

@@ -36,7 +36,7 @@ MODELS: Final[Mapping[str, Model]] = {
         (
             "every node that is up at the end has the newest directory entry of everybody",
             "enough look-ups find their node",
-            "no honest node shuts out another",
+            "no honest node shuts out another, and where nobody means ill none keeps more than is going on",
             "time never goes back, and each fault and each loss that was to be took place",
         ),
     ),

@@ -9,7 +9,7 @@ from consensus.ids import NO_NETWORK, NodeId
 from consensus.signing import KeyPair
 from netsim.adversaries import Crew, Recruit, ground
 from netsim.checks import Broken, Check, FaultsTook, TimeForward
-from netsim.expectations import Directories, LinksTook, LookUps, Trust
+from netsim.expectations import Directories, KeptBounded, LinksTook, LookUps, Trust
 from netsim.faults import apply
 from netsim.measures import Measures
 from netsim.nodes import Make
@@ -69,7 +69,10 @@ def stage(
     scenario.work(measures, settle, options)
     applied = apply(world, recipe.plan)
     checks: list[Check] = [TimeForward(MINUTE), Directories(measures), LookUps(measures, scenario.look_ups_found)]
-    checks += [Trust(node for number, node in enumerate(ids) if number not in hostile), LinksTook()]
+    honest = [node for number, node in enumerate(ids) if number not in hostile]
+    checks += [Trust(honest), LinksTook()]
+    if not hostile:  # who means ill goes on to the end
+        checks.append(KeptBounded(measures, honest))
     if applied.faults:
         checks.append(FaultsTook(recipe.plan))
     return Stage(world, measures, checks, verify)

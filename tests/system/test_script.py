@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,6 +216,12 @@ def test_the_oracle_has_an_environment_of_its_own_made_when_it_is_asked(machine:
     assert not (oracle / "stamp").exists()
     machine.lucid("audit", "oracle", "3")
     assert machine.called() == ["venv", "pip requirements.lock", audit]
+
+
+def test_a_hunt_goes_by_the_day_and_leaves_its_tapes_in_the_project(machine: Machine) -> None:
+    assert machine.lucid("audit", "hunt", "5").returncode == 0
+    called = machine.called()[-1]
+    assert f"-P -m netsim hunt --minutes 5 --seed {time.strftime('%Y%m%d')} --out {machine.project}/.hunt" in called
 
 
 def test_a_half_made_or_moved_environment_is_made_anew(machine: Machine) -> None:
