@@ -30,6 +30,7 @@ from netsim import (
     parliament,
     parliament_report,
     poot,
+    rehearsal,
     report,
     siege,
     siege_report,
@@ -368,6 +369,20 @@ def hunt(args: argparse.Namespace) -> int:
     return BROKE if found else HELD
 
 
+def rehearse(args: argparse.Namespace) -> int:
+    """`lucid-netsim rehearse`: 1 when an invariant broke."""
+    broke, told = False, []
+    for seed in range(args.seed, args.seed + args.seeds):
+        found = rehearsal.rehearse(seed, args.nodes, args.minutes)
+        broke |= bool(found.complaints)
+        told.append({"seed": seed, **found._asdict()})
+        if not args.json:
+            print("\n".join(rehearsal.say(seed, args.nodes, found)))
+    if args.json:
+        print(json.dumps({"nodes": args.nodes, "rehearsals": told, "ok": not broke}))
+    return BROKE if broke else HELD
+
+
 def explain(args: argparse.Namespace) -> int:
     """`lucid-netsim explain`."""
     told = explaining.explained(named(args.scenario))
@@ -431,6 +446,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--world", type=int, metavar="K", help="this world alone, as a hunt named it")
     made.add_argument("--out", metavar="DIR", default=".", help="where tapes of what broke are left (here)")
     made.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    made = commands.add_parser(
+        "rehearse", help="play the daemon's own hosts under virtual time, with crashes and slow disks"
+    )
+    made.set_defaults(does=rehearse)
+    made.add_argument("--nodes", type=_count, default=8, metavar="N", help="5 to 50 hosts (8)")
+    made.add_argument("--minutes", type=_count, default=20, metavar="M", help="virtual minutes (20)")
+    made.add_argument("--seed", type=int, default=1, metavar="S", help="what all follows from, the scheduling too (1)")
+    made.add_argument("--seeds", type=_count, default=1, metavar="K", help="so many seeds from S on (1)")
+    made.add_argument("--json", action="store_true", help="one JSON object")
     made = commands.add_parser("replay", help="run what broke again, exactly")
     made.set_defaults(does=replay)
     made.add_argument("tape", metavar="TAPE", help="a file that a broken run left")

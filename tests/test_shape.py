@@ -27,7 +27,7 @@ LINES_MAX, FUNCTION_LINES_MAX, DEPTH_MAX = 500, 70, 3
 
 LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     # Where a library from outside may be imported: a file, or a folder with all below it.
-    "trio": ("pipeline/", "node/"),
+    "trio": ("pipeline/", "node/", "netsim/rehearsal.py"),  # a rehearsal plays real hosts
     "blake3": ("consensus/", "pipeline/", "node/", "netsim/"),  # the hash that every format names
     "Crypto": ("consensus/ids.py",),
     "nacl": ("consensus/signing.py", "consensus/admission.py", "consensus/vrf.py", "node/wallet/", "node/tor/onion.py"),

@@ -13,6 +13,7 @@ import trio
 
 from consensus.ids import NodeId
 from consensus.signing import KeyPair
+from node.libp2p.memory import Meeting
 from node.libp2p.swarm import Libp2pSwarm
 from node.net.limits import SwarmLimits
 from node.net.loopback import Loopback
@@ -20,7 +21,6 @@ from node.net.swarm import Swarm, Transport
 from node.overlay.machine import Channel, Event, Failed, PeerLost, Received, Send
 from node.tor.loopback import LoopbackOnions
 from node.tor.transport import Onions
-from tests.node.net.memory import Meeting
 
 PATIENCE_S: Final = 30.0
 """Of the real clock, after which something that should come about counts as never coming."""

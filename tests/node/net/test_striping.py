@@ -11,13 +11,13 @@ import trio.testing
 from hypothesis import given
 
 from consensus.ids import Digest, NodeId
+from node.libp2p.memory import Meeting, MemorySwarm
 from node.net import striping
 from node.net.striping import BLOCK, SPLIT_BYTES_MIN, Source, Stripes, gather
 from node.net.swarm import PeerStream
 from node.net.transfer import PIECE_BYTES, PROTOCOL, Readable, Replica, serve
 from pipeline.replica import BLOCK as CIPHER_BLOCK
 from pipeline.replica import encode
-from tests.node.net.memory import Meeting, MemorySwarm
 
 ASKER = NodeId(b"a" * 32)
 HOLDERS = tuple(NodeId(bytes([number]) * 32) for number in range(1, 5))

@@ -10,10 +10,10 @@ import trio
 import trio.testing
 
 from consensus.ids import Digest, NodeId
+from node.libp2p.memory import Meeting, MemorySwarm
 from node.net import transfer
 from node.net.swarm import PeerStream, Unwilling
 from node.net.transfer import PIECE_BYTES, PROTOCOL, Find, Readable, Replica, fetch, pieces, serve
-from tests.node.net.memory import Meeting, MemorySwarm
 
 ASKER, HOLDER = NodeId(b"a" * 32), NodeId(b"h" * 32)
 CHUNK, ROOT = Digest(b"c" * 32), Digest(b"r" * 32)

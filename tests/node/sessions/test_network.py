@@ -18,6 +18,7 @@ from consensus.params import LeaderRule
 from consensus.placement import REPLICAS, REVEALED
 from node.config import Config, Home
 from node.daemon import Daemon, build
+from node.libp2p.memory import Meeting
 from node.log import EventLog
 from node.net.addresses import AddressBook
 from node.network import BootstrapNode, Carrier, Genesis, Mode, NetworkTerms, Timing
@@ -32,7 +33,6 @@ from node.store.files import ChunkFiles
 from node.store.memory import MemoryChunks, MemoryStore
 from node.wallet.vault import Secrets
 from pipeline.bundle import verify
-from tests.node.net.memory import Meeting
 from tests.node.sessions.test_records import keep
 from tests.pipeline.sessions import Made, small
 

@@ -17,11 +17,11 @@ import trio
 from consensus.ids import NodeId
 from node.libp2p.channels import asking_protocol
 from node.libp2p.dialling import Backoff, Waiting
+from node.libp2p.pipes import MemoryStream, stream_pair
 from node.net.limits import FRAME_BYTES_MAX, SwarmLimits
 from node.net.swarm import Deliver, Locate, PeerStream, Unreachable, Unwilling
 from node.net.telling import Teller
 from node.overlay.machine import Channel, Failed, PeerLost, PeerUp, Received, Send
-from tests.node.net.pipes import MemoryStream, stream_pair
 
 Handler = Callable[[PeerStream], Awaitable[None]]
 _ADDRESS: Final = bytes((0x89, 0x06))
