@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from consensus.placement import Registrant
 from netsim import (
@@ -42,7 +42,8 @@ from netsim.checks import Broken, Check, judge
 from netsim.durability import DurabilityStage, Senseless
 from netsim.faults import Contradiction, Plan
 from netsim.keeper import Arrive, Enter, Strike
-from netsim.overlay import Stage, build, stage
+from netsim.live import AnyStage, Live
+from netsim.overlay import build, stage
 from netsim.parliament import AgreementStage
 from netsim.scenarios import SCENARIOS, Scenario, Unknown, from_file, keys_of, named, recipe
 from netsim.tape import Recipe
@@ -56,41 +57,11 @@ HELD, BROKE, USAGE, UNAVAILABLE = 0, 1, 2, 3
 ORDERS: Final = (Append, FindNode, LogName, Place, Enter, Registrant, Strike, Arrive)
 """Commands that the scenarios give, and so may stand on a tape."""
 
-AnyStage: TypeAlias = Stage | DurabilityStage | AgreementStage | siege.SiegeStage
-
-
-class Meter:
-    """Virtual time, rate and time left, on a terminal."""
-
-    def __init__(self, made: AnyStage, until: int) -> None:
-        self.stage, self.until, self.began = made, until, time.monotonic()
-        self.shown = 0.0
-        if sys.stderr.isatty():
-            made.world.every(max(1000, (until - made.world.now) // 10_000), self.show)
-
-    def show(self) -> None:
-        """Overwrite the line, at most 5 times a second."""
-        now = time.monotonic()
-        if now - self.shown < 0.2:
-            return
-        self.shown = now
-        world, begun = self.stage.world, self.stage.measures.begun
-        share = (world.now - begun) / max(1, self.until - begun)
-        elapsed = now - self.began
-        left = elapsed / share - elapsed if share > 0 else 0.0
-        line = f"{share:6.1%}  {world.events:,} events, {world.events / max(elapsed, 1e-6):,.0f}/s, {left:.0f} s left"
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Wipe the line."""
-        if self.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
 
 def perform(made: AnyStage, what: Recipe) -> tuple[float, float, bool]:
     """Run a stage to its end or to Ctrl-C: seconds of real time and of the processor, and whether it was interrupted."""
     until = made.world.now + what.duration_ms
-    progress, began, spent, interrupted = Meter(made, until), time.monotonic(), time.process_time(), False
+    progress, began, spent, interrupted = Live(made, until), time.monotonic(), time.process_time(), False
     try:
         made.broken = judge(made.world, until, made.checks)
     except KeyboardInterrupt:
@@ -314,9 +285,10 @@ def listing(args: argparse.Namespace) -> int:
         ]
         print(json.dumps({"scenarios": rows}))
         return HELD
+    wide = max(map(len, SCENARIOS)) + 2
     for one in SCENARIOS.values():
-        print(f"{one.name:<16}{one.shows}")
-        print(f"{'':<16}{one.minutes} min; " + ", ".join(f"{key}={value}" for key, value in one.options.items()))
+        print(f"{one.name:<{wide}}{one.shows}")
+        print(f"{'':<{wide}}{one.minutes} min; " + ", ".join(f"{key}={value}" for key, value in one.options.items()))
     return HELD
 
 

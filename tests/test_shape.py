@@ -57,6 +57,7 @@ PRINTING: Final = (
     "node/render",
     "pipeline/testcard.py",
     "netsim/__main__.py",
+    "netsim/live.py",
 )
 SUPERVISING: Final = ("node/cli.py", "node/daemon.py", "netsim/world.py")
 """May catch every exception: they are where a failure becomes a sentence."""
