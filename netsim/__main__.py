@@ -1,4 +1,4 @@
-"""lucid-netsim: list, run, replay and compare simulations of the overlay and of who leads and earns.
+"""lucid-netsim: what its commands do (netsim.arguments has their words).
 
 Exit codes: 0 every invariant held, 1 one broke, 2 usage or a contradictory plan, 3 could not be done now (interrupted, no
 place to write).
@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,10 @@ from netsim import (
     tape,
     telling,
     versus,
+    whatif,
+    whatif_report,
 )
+from netsim.arguments import parser
 from netsim.checks import Broken, Check, judge
 from netsim.durability import DurabilityStage, Senseless
 from netsim.faults import Contradiction, Plan
@@ -362,90 +366,53 @@ def explain(args: argparse.Namespace) -> int:
     return HELD
 
 
-def _option(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not (key and sign and value):
-        raise argparse.ArgumentTypeError("KEY=NUMBER")
-    return key, value
+def what_if(args: argparse.Namespace) -> int:
+    """`lucid-netsim what-if`: 1 when an invariant broke in one of its runs."""
+    if args.example:
+        print(whatif.example(), end="")
+        return HELD
+    if args.file is None:
+        raise Unknown("what-if needs a FILE; --example prints one to begin with")
+    network, out = whatif.read(Path(args.file)), Path(args.out) if args.out else None
+    if out is not None:
+        _writable(out)
+    played = whatif.parts(network, whole=args.whole)
+    runs: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for number, part in enumerate(played, 1):
+        tell = partial(_tell_part, f"{number} of {len(played)} parts, {part.name}: ")
+        folder = None if out is None else out / part.name
+        batched = batch.play(part.words, range(1, args.seeds + 1), args.jobs or batch.cores(), folder, tell)
+        if batched.partial:
+            raise KeyboardInterrupt
+        runs[part.name] = batched.results
+    told = whatif_report.numbers(network, played, runs, whatif.answers(network, runs))
+    lines = [*whatif_report.say(told)]
+    if out is not None:
+        lines.append(f"  report: {whatif_report.write(out, told)}")
+    print(json.dumps(told, ensure_ascii=False) if args.json else "\n".join(lines))
+    return HELD if told["ok"] else BROKE
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number, at least 1, and not {text}")
-    return int(text)
+def _tell_part(name: str, done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{f'{name}{done} of {of} seeds' if done < of else ''}", end="", file=sys.stderr, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    whole = argparse.ArgumentParser(
-        prog="lucid-netsim",
-        description="Simulate the overlay and the consensus on virtual time: the daemon's own code, one seed, one trace.",
-        epilog="Exit codes: 0 every invariant held · 1 one broke · 2 usage or a contradictory plan · 3 could not be done now.",
-    )
-    commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    made = commands.add_parser("list", help="the scenarios and their options")
-    made.set_defaults(does=listing)
-    made.add_argument("--json", action="store_true", help="one JSON object")
-    made = commands.add_parser("run", help="run a scenario, or the TOML file of your own")
-    made.set_defaults(does=run)
-    made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`, or a file that ends in .toml")
-    made.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (100)")
-    made.add_argument("--seed", type=int, metavar="S", help="what all randomness follows from (1)")
-    made.add_argument("--seeds", type=_count, metavar="K", help="so many seeds from S on, and what they say together")
-    made.add_argument("--jobs", type=_count, metavar="J", help="so many of them at a time (as many as there are cores)")
-    made.add_argument("--minutes", type=_count, metavar="M", help="virtual minutes, if not the scenario's own")
-    made.add_argument(
-        "--option", type=_option, action="append", default=[], metavar="KEY=N", help="an option of the scenario"
-    )
-    made.add_argument(
-        "--out",
-        metavar="DIR",
-        help="a folder for the report, its figures and tables; counts each node's processor time, which costs some",
-    )
-    made.add_argument("--real-signatures", action="store_true", help="check each signature each time; for small N")
-    made.add_argument(
-        "--shrink", type=int, default=0, metavar="RUNS", help="after a failure, shrink the fault plan by so many runs"
-    )
-    made.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    made = commands.add_parser("explain", help="what a scenario models, what it assumes, and what it leaves out")
-    made.set_defaults(does=explain)
-    made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`")
-    made.add_argument("--json", action="store_true", help="one JSON object")
-    made = commands.add_parser("hunt", help="draw random worlds and fault plans, and keep what breaks an invariant")
-    made.set_defaults(does=hunt)
-    made.add_argument("--minutes", type=float, default=10.0, metavar="M", help="how long, in real time (10)")
-    made.add_argument("--seed", type=int, default=1, metavar="S", help="what the worlds are drawn from (1)")
-    made.add_argument("--world", type=int, metavar="K", help="this world alone, as a hunt named it")
-    made.add_argument("--out", metavar="DIR", default=".", help="where tapes of what broke are left (here)")
-    made.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    made = commands.add_parser(
-        "rehearse", help="play the daemon's own hosts under virtual time, with crashes and slow disks"
-    )
-    made.set_defaults(does=rehearse)
-    made.add_argument("--nodes", type=_count, default=8, metavar="N", help="5 to 50 hosts (8)")
-    made.add_argument("--minutes", type=_count, default=20, metavar="M", help="virtual minutes (20)")
-    made.add_argument("--seed", type=int, default=1, metavar="S", help="what all follows from, the scheduling too (1)")
-    made.add_argument("--seeds", type=_count, default=1, metavar="K", help="so many seeds from S on (1)")
-    made.add_argument("--json", action="store_true", help="one JSON object")
-    made = commands.add_parser("replay", help="run what broke again, exactly")
-    made.set_defaults(does=replay)
-    made.add_argument("tape", metavar="TAPE", help="a file that a broken run left")
-    made.add_argument("--json", action="store_true", help="one JSON object")
-    made = commands.add_parser(
-        "compare", help="lay two runs side by side, or two sets of seeds, and tell luck from difference"
-    )
-    made.set_defaults(does=compare)
-    for name in "ab":
-        made.add_argument(
-            name, metavar=name.upper(), help="a folder that `run --out` wrote, or its result.json or seeds.json"
-        )
-    made.add_argument("--json", action="store_true", help="one JSON object")
-    return whole
+DOES: Final = {
+    "list": listing,
+    "run": run,
+    "explain": explain,
+    "what-if": what_if,
+    "hunt": hunt,
+    "rehearse": rehearse,
+    "replay": replay,
+    "compare": compare,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; what ends it early is one sentence on stderr."""
-    args = parser().parse_args(argv)
+    args = parser(DOES).parse_args(argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     try:

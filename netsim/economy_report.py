@@ -25,6 +25,7 @@ def result(stage: EconomyStage, run: Run) -> dict[str, Any]:
         "seed": run.recipe.seed,
         "nodes": run.recipe.nodes,
         "slots": stage.slots,
+        "counted_slots": stage.slots - stage.begins + 1,
         "options": dict(run.recipe.options),
         "virtual_s": stage.slots * MAINNET.slot_ms / 1000,
         "partial": run.partial,

@@ -69,17 +69,17 @@ def work_of(storage: int, relay: int, up: int) -> int:
     return credit(Work(storage, relay, up), PER_MILLE, UNCAPPED, UNCAPPED).work
 
 
-def rig(rng: Random) -> Rig:
-    """A machine as they are found."""
-    storage = int(STORED_MB * rng.lognormvariate(0, SPREAD))
+def rig(rng: Random, stored_mb: int = STORED_MB, away: float = AWAY) -> Rig:
+    """A machine as they are found, of so many MB and so often away in the median."""
+    storage = int(stored_mb * rng.lognormvariate(0, SPREAD))
     relay = int(storage * RELAYED * rng.lognormvariate(0, SPREAD))
-    away = min(AWAY_MAX, AWAY * exp(rng.gauss(0, SPREAD)))
-    return Rig(storage, relay, PER_MILLE - int(PER_MILLE * away))
+    gone = min(AWAY_MAX, away * exp(rng.gauss(0, SPREAD)))
+    return Rig(storage, relay, PER_MILLE - int(PER_MILLE * gone))
 
 
-def rigs(seed: int, count: int) -> list[Rig]:
+def rigs(seed: int, count: int, stored_mb: int = STORED_MB, away: float = AWAY) -> list[Rig]:
     """So many machines; the first of them are the same for every count."""
-    return [rig(derive(seed, "machine", number)) for number in range(count)]
+    return [rig(derive(seed, "machine", number), stored_mb, away) for number in range(count)]
 
 
 def sized(rate: int, up: int) -> Rig:

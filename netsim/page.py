@@ -35,20 +35,25 @@ def page(numbers: Mapping[str, Any], said: Sequence[str], figures: Mapping[str, 
     title = f"{numbers['scenario']}: {numbers['nodes']} nodes, {seeds}"
     options = [(name, str(value), told["options"][name]["means"]) for name, value in dict(numbers["options"]).items()]
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p>{_text(told['shows'][0].upper() + told['shows'][1:])}.</p>",
-        f'<p class="answer{"" if numbers["ok"] else " broke"}">{_text(_answer(numbers))}</p>',
-        "<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in (() if many else said[1:])) + "</ul>",
-        "<h2>What was asked</h2>" + _table(("option", "value", "meaning"), options),
+        f"<h1>{text(title)}</h1>",
+        f"<p>{text(told['shows'][0].upper() + told['shows'][1:])}.</p>",
+        f'<p class="answer{"" if numbers["ok"] else " broke"}">{text(_answer(numbers))}</p>',
+        "<ul>" + "".join(f"<li>{text(line.strip())}</li>" for line in (() if many else said[1:])) + "</ul>",
+        "<h2>What was asked</h2>" + tabled(("option", "value", "meaning"), options),
         *([f"<h2>Figures</h2>{_figures(figures)}"] if figures else []),
         "<h2>What had to hold</h2>" + _invariants(told["checks"], numbers),
         "<h2>All numbers</h2>" + (_estimates(numbers) if many else _figures_of(numbers)),
-        "<h2>What this models</h2>" + _list("Runs for real", told["runs"]) + _list("Is assumed", told["stands_in"]),
-        _list("Is left out", told["leaves_out"]),
+        "<h2>What this models</h2>" + listed("Runs for real", told["runs"]) + listed("Is assumed", told["stands_in"]),
+        listed("Is left out", told["leaves_out"]),
         "<h2>To see it again</h2>" + _again(numbers),
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page of these parts, which are HTML."""
     body = "\n".join(parts)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{_text(title)}</title>'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{text(title)}</title>'
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
     )
@@ -62,7 +67,8 @@ def write(folder: Path, numbers: Mapping[str, Any], said: Sequence[str]) -> Path
     return path
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A value as HTML shows it."""
     return html.escape(str(value))
 
 
@@ -83,19 +89,21 @@ def _answer(numbers: Mapping[str, Any]) -> str:
 
 def _invariants(checks: Sequence[str], numbers: Mapping[str, Any]) -> str:
     kind = "held" if numbers["ok"] else "open"
-    return "<ul>" + "".join(f'<li class="{kind}">{_text(one)}</li>' for one in checks) + "</ul>"
+    return "<ul>" + "".join(f'<li class="{kind}">{text(one)}</li>' for one in checks) + "</ul>"
 
 
-def _list(title: str, sentences: Sequence[str]) -> str:
-    return f"<p>{title}:</p><ul>" + "".join(f"<li>{_text(one)}</li>" for one in sentences) + "</ul>"
+def listed(title: str, sentences: Sequence[str]) -> str:
+    """Sentences below a title."""
+    return f"<p>{title}:</p><ul>" + "".join(f"<li>{text(one)}</li>" for one in sentences) + "</ul>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 99) -> str:
-    top = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+def tabled(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 99) -> str:
+    """A table; cells from a column on are numbers."""
+    top = "".join(f"<th>{text(cell)}</th>" for cell in head)
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{' class=n' if place >= numbers_from else ''}>{_text(cell)}</td>" for place, cell in enumerate(row)
+            f"<td{' class=n' if place >= numbers_from else ''}>{text(cell)}</td>" for place, cell in enumerate(row)
         )
         + "</tr>"
         for row in rows
@@ -104,7 +112,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int
 
 
 def _figures_of(numbers: Mapping[str, Any]) -> str:
-    return _table(("figure", "value"), [(name, f"{value:,.6g}") for name, value in leaves(numbers)], 1)
+    return tabled(("figure", "value"), [(name, f"{value:,.6g}") for name, value in leaves(numbers)], 1)
 
 
 def _estimates(numbers: Mapping[str, Any]) -> str:
@@ -118,15 +126,15 @@ def _estimates(numbers: Mapping[str, Any]) -> str:
         )
         for name, one in numbers["figures"].items()
     ]
-    return _table(("figure", "mean", "95 % interval", "least", "most"), rows, 1)
+    return tabled(("figure", "mean", "95 % interval", "least", "most"), rows, 1)
 
 
 def _again(numbers: Mapping[str, Any]) -> str:
     runs = numbers.get("runs", [numbers])
     commands = "\n".join(run["command"] for run in runs)
-    trace = "" if "runs" in numbers else f"<p>The trace is {_text(numbers.get('digest', 'not told'))}.</p>"
+    trace = "" if "runs" in numbers else f"<p>The trace is {text(numbers.get('digest', 'not told'))}.</p>"
     where = f"<p>Each seed's own report is in its folder; {FILE} has all of them.</p>" if "runs" in numbers else ""
-    return f"<pre>{_text(commands)}</pre>{trace}{where}"
+    return f"<pre>{text(commands)}</pre>{trace}{where}"
 
 
 def _figures(figures: Mapping[str, str]) -> str:
@@ -137,5 +145,5 @@ def _figures(figures: Mapping[str, str]) -> str:
         inner = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', inner)
         inner = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', inner)
         inner = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", inner)
-        made.append(f'<figure role="img" aria-label="{_text(name)}">{inner}</figure>')
+        made.append(f'<figure role="img" aria-label="{text(name)}">{inner}</figure>')
     return "".join(made)

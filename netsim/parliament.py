@@ -17,7 +17,7 @@ from typing import Any, Final
 from consensus.block import BlockBody, body_digest, read_block, sign_header
 from consensus.finality import read_vote, sign_vote
 from consensus.ids import Digest, NodeId
-from consensus.params import MAINNET, SERVER_RANK
+from consensus.params import MAINNET, SERVER_RANK, LeaderRule, Params, complaints
 from consensus.records import pack
 from consensus.tally import Work
 from consensus.wishes import DoubleHeard, NewBlock, NewFinal, Topic
@@ -104,8 +104,16 @@ class Chronicle:
         self.lags: list[int] = []
         self.last: NewFinal | None = None
         self.conflict: str | None = None
+        self.weights: list[int] = []
+        """Bytes that an honest node keeps, in the mean, at the end of each HOUR."""
         world.on_fact(NewBlock, self._on_block)
         world.on_fact(NewFinal, self._on_final)
+        world.every(HOUR_MS, self._weigh)
+
+    def _weigh(self) -> None:
+        honest = [node for node in self.world.nodes if node.index not in self.crooked]
+        kept = sum(len(value) for node in honest for value in node.records.values())
+        self.weights.append(kept // max(1, len(honest)))
 
     def _on_block(self, now: int, _index: int, fact: NewBlock) -> None:
         first = self.seen_ms.setdefault(fact.block, now)
@@ -157,6 +165,9 @@ class Chronicle:
         server = self.society.law.server
         spread = sorted(self.spread_ms)
         lags = sorted(self.lags)
+        virtual_s = max(1.0, (self.world.now - self.begun) / 1000)
+        half = len(self.weights) // 2
+        grown = (self.weights[-1] - self.weights[half]) / max(1, len(self.weights) - 1 - half) if self.weights else 0.0
         return {
             "slots": slots,
             "blocks": len(chain),
@@ -168,6 +179,10 @@ class Chronicle:
             "final_hour": min((one.replica.final.hour for one in self.honest), default=0),
             "final_lag_hours": {"p50": _part(lags, 50), "max": _part(lags, 100)},
             "spread_ms": {"p50": _part(spread, 50), "p99": _part(spread, 99)},
+            "bytes_per_node_s": round(
+                sum(node.bytes_in for node in self.world.nodes) / max(1, len(self.world.nodes)) / virtual_s, 1
+            ),
+            "disk_bytes_per_hour": round(grown),
             "expelled": sorted(
                 {self._number(node) for one in self.honest for node in one.replica.head().checkpoint.expelled}
             ),
@@ -365,7 +380,7 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> AgreementStage:
     for name in ("share", "dead", "lost", "down", "crooked"):
         if not 0 <= options.get(name, 0) < 100:
             raise Unknown(f"{name} is {options[name]}: per cent, below 100")
-    society = Society(recipe.seed, nodes, nodes, replace(MAINNET, voter_hours=0))
+    society = Society(recipe.seed, nodes, nodes, _law(options))
     crooked = frozenset(range(nodes - nodes * options.get("crooked", 0) // 100, nodes))
     number = {node: place for place, node in enumerate(society.ids)}
 
@@ -397,6 +412,21 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> AgreementStage:
     if plan.faults:
         checks.append(FaultsTook(plan))
     return AgreementStage(world, chronicle, checks)
+
+
+def _law(options: Options) -> Params:
+    """Mainnet's law, but that everybody may vote at once, with what the options change of it; raises Unknown."""
+    if options.get("rule", 1) not in {*LeaderRule}:
+        raise Unknown(f"rule is {', '.join(f'{rule} for {rule.name.lower()}' for rule in LeaderRule)}")
+    law = replace(
+        MAINNET,
+        voter_hours=0,
+        rank_ms=options.get("rank_ms", MAINNET.rank_ms),
+        leader_rule=LeaderRule(options.get("rule", MAINNET.leader_rule)),
+    )
+    if wrong := complaints(law):
+        raise Unknown("; ".join(wrong))
+    return law
 
 
 def _links(options: Options) -> LinkModel:

@@ -19,7 +19,7 @@ from blake3 import blake3
 from consensus.ids import NodeId
 from consensus.params import MAINNET, PER_MILLE, LeaderRule
 from netsim.economy import Economy
-from netsim.operators import Operator, Rig, rigs, share_of, sized
+from netsim.operators import AWAY, STORED_MB, Operator, Rig, rigs, share_of, sized
 from netsim.scenarios import MINUTE, Options, Unknown
 from netsim.strategies import HONEST, Censor, Collude, Strategy, Withhold
 from netsim.tape import Recipe
@@ -118,6 +118,8 @@ class EconomyStage:
     def __init__(self, recipe: Recipe, cases: Sequence[Case]) -> None:
         self.recipe, self.cases = recipe, cases
         self.slots = recipe.duration_ms // MAINNET.slot_ms
+        self.begins = Economy(recipe.seed, cases[0].operators, MAINNET, 1, 1).begins
+        """The first slot whose leaders are drawn by work, from which on all is counted."""
         self.rows: list[Share] = []
         self.played = 0
 
@@ -165,6 +167,8 @@ def _rows(case: Case, economy: Economy) -> list[Share]:
         "most work": ranked[-1:],
         "upper tenth": ranked[-max(1, len(ranked) // 10) :],
         "lower half": ranked[: len(ranked) // 2],
+        "median node": ranked[len(ranked) // 2 : len(ranked) // 2 + 1],
+        "everybody": ranked,
         "server": [economy.server],
     }
     return [_share(case, economy, name, frozenset(nodes)) for name, nodes in parts.items()]
@@ -206,9 +210,11 @@ def _share(case: Case, economy: Economy, name: str, own: Nodes) -> Share:
 # The scenarios
 
 
-def _others(recipe: Recipe, count: int) -> tuple[tuple[Operator, ...], list[Rig]]:
+def _others(
+    recipe: Recipe, count: int, stored_mb: int = STORED_MB, away: float = AWAY
+) -> tuple[tuple[Operator, ...], list[Rig]]:
     """The Server, which works as others do and is always up, and so many operators of one machine and one identity."""
-    found = rigs(recipe.seed, count)
+    found = rigs(recipe.seed, count, stored_mb, away)
     found[0] = found[0]._replace(up=PER_MILLE)
     return tuple(Operator("server" if not number else f"{number}", (rig,)) for number, rig in enumerate(found)), found
 
@@ -222,8 +228,9 @@ def _versus(
     return (*others, Operator("watched", whole, identities, strategy or HONEST, **more))
 
 
-def _baseline(recipe: Recipe, _options: Options) -> list[Case]:
-    return [Case("none", 1, 100, _others(recipe, recipe.nodes)[0])]
+def _baseline(recipe: Recipe, options: Options) -> list[Case]:
+    others = _others(recipe, recipe.nodes, 1_000 * options["stored_gb"], options["away"] / 100)[0]
+    return [Case("none", 1, 100, others, LeaderRule(options["rule"]))]
 
 
 def _rank17(recipe: Recipe, options: Options) -> list[Case]:
@@ -304,14 +311,19 @@ def stage(recipe: Recipe) -> EconomyStage:
         raise Unknown(f"{recipe.scenario} has no network that faults could happen to")
     if options.get("share", 0) >= 100:
         raise Unknown(f"share is {options['share']}: per cent, below 100")
-    if options.get("rule", 0) > max(LeaderRule) or (recipe.scenario == "poot-split" and not options["rule"]):
+    if options.get("rule", 0) > max(LeaderRule) or (
+        recipe.scenario in {"poot-split", "poot-baseline"} and not options["rule"]
+    ):
         raise Unknown(f"rule is {', '.join(f'{rule} for {rule.name.lower()}' for rule in LeaderRule)}")
+    if options.get("stored_gb", 1) < 1 or options.get("away", 0) > 50:
+        raise Unknown("stored_gb is at least 1, and away at most 50 per cent")
     if options.get("identities", 1) < 1:
         raise Unknown("identities are at least 1")
     if options["sessions"] * recipe.nodes > SESSIONS_MAX * 100:
         raise Unknown(f"sessions are for every hundred nodes, and {SESSIONS_MAX:,} an HOUR in all at most")
     made = EconomyStage(recipe, CASES[recipe.scenario](recipe, options))
-    begins = Economy(recipe.seed, made.cases[0].operators, MAINNET, 1, 1).begins
-    if made.slots <= begins:
-        raise Unknown(f"work leads from slot {begins} on: {(begins + 1) * MAINNET.slot_ms // MINUTE} minutes at least")
+    if made.slots <= made.begins:
+        raise Unknown(
+            f"work leads from slot {made.begins} on: {(made.begins + 1) * MAINNET.slot_ms // MINUTE} minutes at least"
+        )
     return made

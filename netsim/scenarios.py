@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from consensus.params import MAINNET
 from consensus.signing import KeyPair
 from netsim.adversaries import MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse
 from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, complaints, parse
@@ -316,7 +317,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                 ),
                 ("agree-dead", "`dead` per cent of the nodes die after an HOUR and stay dead", {"dead": 20}),
                 ("agree-attrition", "`lost` per cent of the nodes leave for good, one after the other", {"lost": 10}),
-                ("agree-churn", "each node but the Server is down for `down` per cent of the time", {"down": 10}),
+                (
+                    "agree-churn",
+                    "each node but the Server is down for `down` per cent of the time",
+                    {"down": 10, "latency_ms": 0, "rank_ms": MAINNET.rank_ms, "rule": int(MAINNET.leader_rule)},
+                ),
                 ("agree-skew", "a third of the clocks is `skew` seconds fast, a third as slow", {"skew": 2}),
                 ("agree-slow", "links of `latency_ms`", {"latency_ms": 5_000}),
                 ("agree-equivocate", "`crooked` per cent of the nodes sign two votes and two blocks", {"crooked": 20}),
@@ -326,7 +331,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         *(
             Scenario(name, shows, WEEK, {"sessions": 60, **options}, _nothing, _no_work, settle_min=0, kind="economy")
             for name, shows, options in (
-                ("poot-baseline", "who leads and earns where everybody keeps to the rules", {}),
+                (
+                    "poot-baseline",
+                    "who leads and earns where everybody keeps to the rules",
+                    {"rule": 1, "stored_gb": 50, "away": 5},
+                ),
                 (
                     "poot-rank17",
                     "17 identities just above the best node, under each leader rule, or under `rule` (1 sortition, 2 rank, 3 bands)",
