@@ -1,4 +1,4 @@
-"""`./lucid bench [seal|verify|record|netsim|economy|lookup|striping|tor|net|…] [--rounds N]`: figures of this machine, side by side with the peers."""
+"""`./lucid bench [seal|verify|record|netsim|engines|economy|lookup|striping|tor|net|…] [--rounds N]`: figures of this machine, side by side with the peers."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from tests.bench import (
     chain,
     consensus,
     economy,
+    engines,
     evm,
     lookup,
     netagree,
@@ -40,6 +41,7 @@ OVERLAY: Final[Mapping[str, Callable[[Path, int], object]]] = {
     "chain": chain.main,
     "evm": evm.main,
     "netsim": netsim.main,
+    "engines": engines.main,
     "economy": economy.main,
     "lookup": lookup.main,
     "striping": striping.main,
