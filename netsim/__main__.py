@@ -52,13 +52,13 @@ from netsim.parliament import AgreementStage
 from netsim.scenarios import SCENARIOS, Scenario, Unknown, from_file, keys_of, named, recipe
 from netsim.tape import Recipe
 from netsim.world import World
-from node.overlay.calls import FindNode
+from node.overlay.calls import FindNode, FindProviders, Provide
 from node.overlay.custody import Place
 from node.overlay.entries import LogName
 from node.overlay.pen import Append
 
 HELD, BROKE, USAGE, UNAVAILABLE = 0, 1, 2, 3
-ORDERS: Final = (Append, FindNode, LogName, Place, Enter, Registrant, Strike, Arrive)
+ORDERS: Final = (Append, FindNode, FindProviders, Provide, LogName, Place, Enter, Registrant, Strike, Arrive)
 """Commands that the scenarios give, and so may stand on a tape."""
 
 

@@ -4,6 +4,7 @@ Each first does what every intruder must: it asks around, so that others hear of
 it enters their tables. What it then does differs:
 
     RandomIdEclipse  names nobody but its own kind when it is asked for nodes, and is silent otherwise
+    ContentEclipse   sits beside a key: it forgets who provides it, and half of them name providers that are none
     TargetedEclipse  does so for one node alone, from ids ground to lie beside it; to all other questions it is honest
     MeshSpam         floods with GRAFT, IHAVE and IWANT; every other one sends forged and malformed messages instead
     Replayer         sends gossip that it has heard again, later and to others, and the entries in it as log frames
@@ -59,6 +60,8 @@ from node.overlay.wire import (
 
 TICK: Final[TimerKey] = ("adversary", "tick")
 TICK_MS: Final = 2_000
+CONTENT: Final = b"/content/eclipsed"
+"""What somebody provides, in a world in which that is attacked."""
 KNOWN_MAX: Final = 512
 NAMED_MAX: Final = 20
 """Peers in one answer: what an honest node sends, and the most that one takes."""
@@ -80,14 +83,16 @@ class Crew:
     seeds: tuple[NodeId, ...]
     target: NodeId
     """Whom they are after, if they are after one."""
+    content: bytes = CONTENT
+    """The key that they are after, if they are after one."""
 
 
 Recruit: TypeAlias = Callable[[NodeId, Random, Crew], Machine]
 
 
-def ground(seed: int, target: NodeId, count: int, nodes: int) -> list[KeyPair]:
-    """Key pairs whose nodes lie nearer to a target than almost all of so many honest ones; of bounded cost, repeatable."""
-    draw, aim = derive(seed, "ground"), place(target)
+def ground(seed: int, aim: int, count: int, nodes: int) -> list[KeyPair]:
+    """Key pairs whose nodes lie nearer to a place than almost all of so many honest ones; of bounded cost, repeatable."""
+    draw = derive(seed, "ground")
     tried = [KeyPair.from_seed(draw.randbytes(32)) for _ in range(min(4 * nodes * count, GRIND_MAX))]
     return nsmallest(count, tried, key=lambda pair: place(NodeId(pair.public)) ^ aim)
 
@@ -133,6 +138,11 @@ class Intruder:
     def named(self, key: bytes) -> Sequence[NodeId]:
         """Whom to name to somebody who looks for a key."""
         return nsmallest(NAMED_MAX, self.known, key=lambda node: place(node) ^ point(key))
+
+    def provided(self, key: bytes) -> Sequence[NodeId]:
+        """Whom to name to somebody who looks for providers of a key."""
+        del key
+        return ()
 
     def greet(self, peer: NodeId) -> Sequence[Action]:
         """What a new connection is told."""
@@ -194,7 +204,9 @@ class Intruder:
         if kind not in {KadType.FIND_NODE, KadType.GET_VALUE, KadType.GET_PROVIDERS}:
             return []
         closer = tuple([KadPeer(peer_id(node)) for node in self.named(key) if node != peer])
-        return [Send(peer, Channel.DHT, encode_kad(KadMessage(kind, key, closer=closer)), exchange)]
+        providers = self.provided(key) if kind is KadType.GET_PROVIDERS else ()
+        said = KadMessage(kind, key, closer=closer, providers=tuple([KadPeer(peer_id(node)) for node in providers]))
+        return [Send(peer, Channel.DHT, encode_kad(said), exchange)]
 
 
 class RandomIdEclipse(Intruder):
@@ -215,6 +227,30 @@ class TargetedEclipse(Intruder):
             return super().named(key)
         self.done += 1
         return self.among_us(key)
+
+
+class ContentEclipse(Intruder):
+    """Sits beside a key, keeps nothing that it is told, and answers who looks for providers there with its own kind.
+
+    Every other one is active: it names as many providers as an answer takes, all of them ours, which ends a look-up that
+    stops at so many. Source: Sridhar et al., NDSS 2024 (passive); de Moura Netto et al., arXiv 2505.01139, 2025 (active).
+    """
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this one lies, rather than keeps silent."""
+        return self.crew.members.index(self.me) % 2 == 1
+
+    def named(self, key: bytes) -> Sequence[NodeId]:
+        """Nobody but us beside the key, whoever is near elsewhere."""
+        if key != self.crew.content:
+            return super().named(key)
+        self.done += 1
+        return self.among_us(key)
+
+    def provided(self, key: bytes) -> Sequence[NodeId]:
+        """Us, who provide nothing."""
+        return self.among_us(key) if self.is_active and key == self.crew.content else ()
 
 
 class MeshSpam(Intruder):

@@ -13,7 +13,7 @@ from consensus.ids import Digest, Millis, NodeId
 from netsim.nodes import Call, Node
 from netsim.seeds import derive
 from netsim.world import World
-from node.overlay.calls import FindNode, LookedUp, NodesFound
+from node.overlay.calls import FindNode, FindProviders, LookedUp, NodesFound, Provide, ProvidersFound
 from node.overlay.entries import LogName
 from node.overlay.logs import Learned
 from node.overlay.machine import Rejected
@@ -193,6 +193,34 @@ class Measures:
         able = [node.index for node in self.honest() if node.id != self.target]
         if able and self.target is not None:
             self.look_up(able[draw.randrange(len(able))], self.target, self.sought)
+
+    def provide_of_target(self, key: bytes, at: int) -> None:
+        """Schedule that the target, whom adversaries are after, says that it provides a key."""
+        if self.target is not None:
+            index = self.world.by_id[self.target].index
+            self.world.at(at, lambda: self.world.command(index, Provide(key)))
+
+    def look_ups_of_content(self, key: bytes, count: int, start: int, spread_ms: int) -> None:
+        """Schedule so many look-ups of a key's providers by random honest nodes; found where the target is among them."""
+        draw = derive(self.world.seed, "sought")
+        for number in range(count):
+            self.world.at(start + spread_ms * number // max(1, count), lambda: self._someone_fetches(draw, key))
+
+    def _someone_fetches(self, draw: Random, key: bytes) -> None:
+        able = [node.index for node in self.honest() if node.id != self.target]
+        world = self.world
+
+        def done(call: Call) -> None:
+            match call.result:
+                case ProvidersFound(providers=providers, effort=effort):
+                    found = any(node == self.target for node, _ in providers)
+                    at = (world.now - self.begun) / 1000
+                    self.sought.append(LookUp(at, found, effort.hops, effort.queries, effort.ms))
+                case _:
+                    self.look_ups_lost += 1
+
+        if able:
+            world.command(able[draw.randrange(len(able))], FindProviders(key), done)
 
     # Results
 

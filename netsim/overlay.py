@@ -7,7 +7,7 @@ from typing import Any
 
 from consensus.ids import NO_NETWORK, NodeId
 from consensus.signing import KeyPair
-from netsim.adversaries import Crew, Recruit, ground
+from netsim.adversaries import CONTENT, ContentEclipse, Crew, Recruit, ground
 from netsim.checks import Broken, Check, FaultsTook, TimeForward
 from netsim.expectations import Directories, KeptBounded, LinksTook, LookUps, Trust
 from netsim.faults import apply
@@ -21,6 +21,7 @@ from netsim.world import World
 from node.overlay.entries import Chain, opener
 from node.overlay.machine import Machine
 from node.overlay.peer import Peer, PeerLimits, Surroundings
+from node.overlay.routing import place, point
 
 
 @dataclass
@@ -85,7 +86,8 @@ def _cast(recipe: Recipe, scenario: Scenario, options: Options, pairs: list[KeyP
     hostile = dict.fromkeys(sorted(derive(recipe.seed, "adversaries").sample(able, min(count, len(able)))))
     target = next((number for number in able if number not in hostile), 0)
     if scenario.is_aimed and hostile:
-        made = ground(recipe.seed, NodeId(pairs[target].public), len(hostile), recipe.nodes)
+        aim = point(CONTENT) if scenario.adversary is ContentEclipse else place(NodeId(pairs[target].public))
+        made = ground(recipe.seed, aim, len(hostile), recipe.nodes)
         for number, pair in zip(hostile, made, strict=True):
             pairs[number] = pair
     return hostile, target

@@ -22,7 +22,15 @@ from typing import Any, Final
 
 from consensus.params import MAINNET
 from consensus.signing import KeyPair
-from netsim.adversaries import MeshSpam, RandomIdEclipse, Recruit, Replayer, TargetedEclipse
+from netsim.adversaries import (
+    CONTENT,
+    ContentEclipse,
+    MeshSpam,
+    RandomIdEclipse,
+    Recruit,
+    Replayer,
+    TargetedEclipse,
+)
 from netsim.faults import Churn, Contradiction, Crash, Cut, Fault, Gone, Plan, complaints, parse
 from netsim.links import LOSSY, TOR, LinkModel
 from netsim.measures import Measures
@@ -62,7 +70,7 @@ class Scenario:
     adversary: Recruit | None = None
     """What the option `adversaries` says how many of: in thousandths of all nodes, none of them a bootstrap node."""
     is_aimed: bool = False
-    """Whether the adversaries' ids are ground to lie beside one honest node's."""
+    """Whether the adversaries' ids are ground to lie beside one honest node's, or a key."""
     links: Callable[[Options], LinkModel] = lambda _options: TOR
     """How its connections are, which its options may say."""
 
@@ -133,6 +141,15 @@ def _besieged(measures: Measures, until: int, options: Options) -> None:
     start = measures.begun + options["join_s"] * 1000 + 2 * MINUTE
     measures.message_of_target(start)
     measures.look_ups_of_target(options["sought"], start, max(1, until - start))
+
+
+def _forgotten(measures: Measures, until: int, options: Options) -> None:
+    """As ever, and one honest node provides a content that others look for again and again."""
+    _steady(measures, until, options)
+    start = measures.begun + options["join_s"] * 1000 + 2 * MINUTE
+    measures.provide_of_target(CONTENT, start)
+    later = start + MINUTE
+    measures.look_ups_of_content(CONTENT, options["sought"], later, max(1, until - later))
 
 
 _COMMON: Final = {"join_s": 60, "messages": 60, "look_ups": 200}
@@ -213,6 +230,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
             _nothing,
             _besieged,
             adversary=TargetedEclipse,
+            is_aimed=True,
+        ),
+        Scenario(
+            "content-eclipse",
+            "adversaries with ids ground beside a key forget who provides it, and half of them name providers that are none",
+            45,
+            {**_COMMON, "adversaries": 200, "sought": 40},
+            _nothing,
+            _forgotten,
+            adversary=ContentEclipse,
             is_aimed=True,
         ),
         Scenario(

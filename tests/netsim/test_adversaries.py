@@ -86,7 +86,7 @@ def weigh(value: Any, seen: set[int]) -> int:
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("name", ["eclipse", "sybil-flood", "spam", "replay"])
+@pytest.mark.parametrize("name", ["eclipse", "sybil-flood", "content-eclipse", "spam", "replay"])
 def test_a_fifth_of_adversaries_costs_honest_nodes_no_entry_and_few_look_ups(name: str) -> None:
     siege = besiege(name)
     measures = siege.stage.measures
@@ -102,7 +102,7 @@ def test_a_fifth_of_adversaries_costs_honest_nodes_no_entry_and_few_look_ups(nam
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("name", ["eclipse", "sybil-flood", "spam", "replay"])
+@pytest.mark.parametrize("name", ["eclipse", "sybil-flood", "content-eclipse", "spam", "replay"])
 def test_honest_nodes_never_pay_for_what_adversaries_do(name: str) -> None:
     """No honest node shuns another, and none passes on what another has to refuse."""
     siege = besiege(name)
@@ -131,6 +131,18 @@ def test_who_is_hidden_from_look_ups_is_in_every_directory() -> None:
     newest = [peer.logs.directory.chain(crew.target) for peer in siege.peers()]
     assert len(newest) == len(siege.peers())
     assert all(chain and chain[0].digest == newest[0][0].digest for chain in newest)
+
+
+@pytest.mark.component
+def test_a_content_is_forgotten_as_published_once_all_who_keep_its_providers_are_sybils() -> None:
+    few = besiege("content-eclipse")  # five of the twenty that keep a key's providers
+    assert sum(one.found for one in few.stage.measures.sought) == 40
+    settings = {"adversaries": "400", "join_s": "20", "look_ups": "20", "messages": "12"}
+    many = stage(recipe(named("content-eclipse"), 60, 3, MINUTES, settings, Plan()))
+    assert judge(many.world, many.world.now + MINUTES * 60_000, many.checks) is None
+    assert len(many.measures.sought) == 40
+    assert sum(one.found for one in many.measures.sought) < 4  # nothing that matters asks for providers
+    assert many.measures.missing() == []
 
 
 @pytest.mark.component
@@ -176,13 +188,13 @@ def test_adversaries_keep_no_more_than_their_bounds(name: str) -> None:
 def test_ground_ids_lie_beside_their_target_and_are_the_same_again() -> None:
     target = NodeId(keys_of(1, SEEDS).public)
     aim, nodes, count = place(target), 60, 8
-    made = [NodeId(pair.public) for pair in ground(1, target, count, nodes)]
+    made = [NodeId(pair.public) for pair in ground(1, aim, count, nodes)]
     honest = [NodeId(keys_of(1, number).public) for number in range(nodes) if number != SEEDS]
     nearest = sorted((place(node) ^ aim, node) for node in (*made, *honest))[:count]
     assert sum(node in made for _, node in nearest) >= count - 1
-    assert made == [NodeId(pair.public) for pair in ground(1, target, count, nodes)]
+    assert made == [NodeId(pair.public) for pair in ground(1, aim, count, nodes)]
 
 
 def test_grinding_ends_however_large_the_network_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adversaries, "GRIND_MAX", 50)
-    assert len(ground(1, NodeId(keys_of(1, SEEDS).public), 3, 10**9)) == 3
+    assert len(ground(1, place(NodeId(keys_of(1, SEEDS).public)), 3, 10**9)) == 3

@@ -57,7 +57,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 def test_the_folder_holds_the_report_and_nothing_else(folder: Path) -> None:
     figures = {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
     tables = {"samples.csv", "look_ups.csv", "latencies.csv", "nodes.csv"}
-    assert {path.name for path in folder.iterdir()} == figures | tables | {"report.md", "result.json"}
+    assert {path.name for path in folder.iterdir()} == figures | tables | {"report.html", "report.md", "result.json"}
     for name in FIGURES:
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         assert ET.parse(folder / f"{name}.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"

@@ -34,6 +34,7 @@ SMALL: dict[str, tuple[int, dict[str, str]]] = {
     "lossy": (14, {"loss": "100", "doubled": "100", "overtaken": "300"}),
     "eclipse": (14, {}),
     "sybil-flood": (14, {}),
+    "content-eclipse": (14, {}),
     "spam": (14, {}),
     "replay": (14, {}),
 }
