@@ -116,6 +116,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "departures": "per cent of the holders that leave for good in a month",
     "doubled": "of 1,000 frames those that come twice",
     "down": "per cent of the time for which each node is away",
+    "flood": "1: honest nodes flood, as a baseline: everything new to everybody they are connected with",
     "identities": "identities of the operator who is watched",
     "join_s": "seconds over which the nodes start",
     "kb_s": "kB a second and link for transfers",

@@ -153,7 +153,7 @@ def _forgotten(measures: Measures, until: int, options: Options) -> None:
 
 
 _COMMON: Final = {"join_s": 60, "messages": 60, "look_ups": 200}
-_SIEGE: Final = {"sybils": 400, "links": 100, "rate": 200, "latency_ms": 25, "spread": 0, "least": 1_000}
+_SIEGE: Final = {"sybils": 400, "links": 100, "rate": 200, "latency_ms": 25, "spread": 0, "least": 1_000, "flood": 0}
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     one.name: one

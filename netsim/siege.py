@@ -21,6 +21,7 @@ from consensus.encoding import Malformed
 from consensus.ids import Millis, NodeId
 from consensus.signing import KeyPair
 from netsim.checks import Broken, Check, Report, TimeForward
+from netsim.flooding import Flood
 from netsim.links import LinkModel
 from netsim.scenarios import MINUTE, Options, Unknown, keys_of
 from netsim.seeds import derive
@@ -159,6 +160,45 @@ class Router:
                 self._blocklist.block(now, action.fact.peer)
                 out.append(Drop(action.fact.peer, "graylisted"))
         return out
+
+
+class Flooder:
+    """An honest node that floods: the baseline to the router."""
+
+    def __init__(
+        self, keys: KeyPair, rng: Random, verify: CachedVerify, peers: Sequence[NodeId], at: int, speaks: int
+    ) -> None:
+        """As a Router's."""
+        self.me = NodeId(keys.public)
+        self._rng, self._peers, self._at, self._speaks = rng, peers, at, speaks
+        self._flood = Flood(keys, verify)
+
+    def start(self, now: Millis) -> Sequence[Action]:
+        """Dial when it is time."""
+        return [SetTimer(JOIN, Millis(max(now, self._at)))]
+
+    def handle(self, now: Millis, event: Event) -> Sequence[Action]:
+        """What the event leads to."""
+        match event:
+            case Received():
+                return self._flood.on_frame(event)
+            case PeerUp() | PeerLost():
+                self._flood.on_peer(event)
+                return []
+            case TimerFired(("siege", "join")):
+                out: list[Action] = [Send(peer, Channel.GOSSIP, HELLO) for peer in self._peers]
+                if self._speaks:
+                    out.append(SetTimer(SPEAK, Millis(now + WARM_UP_MS + self._rng.randrange(self._speaks))))
+                return out
+            case TimerFired(("siege", "speak")):
+                said = self._flood.publish(now, TOPIC, self._rng.randbytes(BYTES))
+                return [*said, SetTimer(SPEAK, Millis(now + self._speaks))]
+            case _:
+                return []
+
+    def hush(self) -> None:
+        """Publish no more."""
+        self._speaks = 1 << 40
 
 
 class Sybil:
@@ -383,7 +423,8 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> SiegeStage:
         del records
         others = [node for node in honest if node != me]
         chosen = derive(recipe.seed, "dials", me).sample(others, min(DIALS, len(others)))
-        return Router(pairs[me], rng, verify, chosen, world.now + attack.honest_ms, speaks * (me in publishers))
+        kind = Flooder if options.get("flood") else Router
+        return kind(pairs[me], rng, verify, chosen, world.now + attack.honest_ms, speaks * (me in publishers))
 
     def intrude(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
         del records
@@ -405,7 +446,7 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> SiegeStage:
 def _hush(world: World, publishers: Iterable[NodeId]) -> None:
     for node in publishers:
         machine = world.by_id[node].machine
-        if isinstance(machine, Router):
+        if isinstance(machine, Router | Flooder):
             machine.hush()
 
 

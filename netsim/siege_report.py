@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from netsim.figures import draw, siege_figures
 from netsim.report import Run, outcome, table
-from netsim.siege import THIN, MeshesSeen, SiegeStage
+from netsim.siege import BYTES, THIN, MeshesSeen, SiegeStage
 
 
 class PublishedOutcome(NamedTuple):
@@ -50,6 +50,7 @@ def result(stage: SiegeStage, run: Run) -> dict[str, Any]:
         "cpu_s": round(run.cpu_s, 2),
         "peak_mb": round(run.peak_mb),
         "messages": len(ledger.sent),
+        "copies": round(_received(stage) / max(1, ledger.wanted - ledger.lost) / BYTES, 3),
         "deliveries_wanted": ledger.wanted,
         "deliveries_lost": ledger.lost,
         "delivery_ms": _spread(ledger.latencies),
@@ -64,6 +65,11 @@ def result(stage: SiegeStage, run: Run) -> dict[str, Any]:
         "network": dict(sorted(world.counts.items())),
         "command": run.command,
     }
+
+
+def _received(stage: SiegeStage) -> int:
+    """Bytes that came to honest nodes."""
+    return sum(stage.world.by_id[node].bytes_in for node in stage.measures.honest)
 
 
 def _spread(latencies: Sequence[int]) -> dict[str, int | None]:
@@ -114,6 +120,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {healed} (published: {told.recovered}); the last half minute came after {late['p50']} ms (p50), {late['p99']} ms (p99)"
         )
+    lines.append(f"  {numbers['copies']:g} times its bytes came to a node for each message that came")
     lines.append(f"  {numbers['events']:,} events in {numbers['wall_s']} s")
     return lines
 

@@ -18,6 +18,11 @@ from node.overlay.topics import GossipLimits
 
 pytestmark = pytest.mark.component
 NODES = 12
+FLOODED: tuple[tuple[tuple[str], dict[str, Any]], ...] = (
+    (("gossip-calm",), {}),
+    (("gossip-calm",), {"flood": 1}),
+    (("gossip-cold-boot",), {"flood": 1, "sybils": 100}),
+)
 
 
 def made(name: str, nodes: int = NODES, seed: int = 1, **options: Any) -> Recipe:
@@ -93,6 +98,17 @@ def test_who_behaves_until_the_flash_drops_nothing_before_it() -> None:
     assert sum(node.machine.dropped for node in world.nodes if isinstance(node.machine, Sybil)) > 0
 
 
+def test_flooding_cannot_be_held_up_and_costs_more_than_gossip() -> None:
+    calm, flood, besieged = (played(made(*what, nodes=40, **more)) for what, more in FLOODED)
+    assert [one.broken for one in (calm, flood, besieged)] == [None] * 3
+    assert max(besieged.measures.latencies) <= max(
+        flood.measures.latencies
+    )  # Sybils between honest neighbours change nothing
+    assert all(not one.measures.watched[-1].places for one in (flood, besieged))
+    received = [sum(one.world.by_id[node].bytes_in for node in one.measures.honest) for one in (calm, flood)]
+    assert received[1] > 2 * received[0]
+
+
 def test_one_recipe_is_one_trace_and_another_seed_another() -> None:
     digests = [played(made("gossip-dawn", sybils=30, seed=seed)).world.digest() for seed in (4, 4, 5)]
     assert digests[0] == digests[1] != digests[2]
@@ -136,6 +152,7 @@ def test_a_siege_is_run_reported_and_its_tape_runs_again(
         "meshes.csv",
         "meshes.svg",
         "meshes.png",
+        "report.html",
         "report.md",
     }
     with monkeypatch.context() as broken:
