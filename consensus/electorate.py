@@ -45,7 +45,7 @@ def attended(known: Electorate, hour: HourCredits, registry: Registry, month_hou
     if hour.hour % month_hours == 0 and known.months:
         before, current = [*before, current], {}
     sums = dict(current)
-    for name, credit in hour.entries:
+    for name, credit in hour.entries():
         if credit.uptime and name in registry.members:
             sums[NodeId(name)] = sums.get(NodeId(name), 0) + credit.uptime
     return replace(known, months=(*before, sums)[-MONTHS - 1 :])

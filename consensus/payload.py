@@ -90,7 +90,7 @@ def credits_list(checkpoint: "Checkpoint") -> tuple[int, dict[Address, int]]:
     """The last settled HOUR, and what each account that is registered was credited in it, in MB; -1 and nothing before one is."""
     hours, registry = checkpoint.tally.hours, checkpoint.registry
     credited: dict[Address, int] = {}
-    for name, credit in hours[-1].entries if hours else ():
+    for name, credit in hours[-1].entries() if hours else ():
         known = registry.pools.get(name) or registry.members.get(NodeId(name))
         if credit.work and known is not None and known.address != NOBODY:
             credited[known.address] = credited.get(known.address, 0) + credit.work
@@ -147,7 +147,9 @@ def credited(state: "State") -> int:
     """N: entities with credit in the last HOUR whose reports are all in."""
     checkpoint = state.checkpoint
     hours, entities = checkpoint.tally.hours, checkpoint.registry.entities
-    return len({entities.get(NodeId(name), name) for name, credit in hours[-1].entries if credit.work}) if hours else 0
+    return (
+        len({entities.get(NodeId(name), name) for name, credit in hours[-1].entries() if credit.work}) if hours else 0
+    )
 
 
 def is_busy(payload: bytes) -> bool:

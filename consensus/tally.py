@@ -11,12 +11,14 @@ nodes, could have them see a hundred times its disk.
 Source: CONSENSUS §4.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_low
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from consensus.encoding import Malformed
 from consensus.ids import NodeId
@@ -56,18 +58,54 @@ class Credit(NamedTuple):
     """MB that its witnesses saw, whether they count or not."""
 
 
-class HourCredits(NamedTuple):
-    """All nodes' credits of one settled HOUR, or all entities'."""
+_NOTHING: Final = Credit(0, 0)
+_NAME_BYTES: Final = 32
+_ENTRY: Final = Struct(f">{_NAME_BYTES}sQIIIQ")
+"""A name, and what a Credit says, big-endian: read and written by the ten thousand."""
+_WITNESSED: Final = Struct(f">{_NAME_BYTES}s20xQ")
+"""The name and the last number of an entry alone."""
+_HOUR_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HourCredits:
+    """All nodes' credits of one settled HOUR, or all entities'.
+
+    They are kept as they are spelled, 60 bytes each: a window has 720 HOURs of all nodes, and objects took five times as much.
+    """
 
     hour: int
-    entries: tuple[tuple[bytes, Credit], ...]
-    """Sorted by name."""
+    packed: bytes = b""
+    """Entries one behind the other, sorted by name."""
 
+    @classmethod
+    def of(cls, hour: int, entries: Iterable[tuple[bytes, Credit]]) -> Self:
+        """Those entries, each name once, in the order of their names."""
+        return cls(hour, b"".join(_ENTRY.pack(name, *one) for name, one in entries))
 
-_NOTHING: Final = Credit(0, 0)
-_ENTRY: Final = Struct(">32sQIIIQ")
-"""A name, and what a Credit says, big-endian: read and written by the ten thousand."""
-_HOUR_BYTES: Final = 8
+    @property
+    def count(self) -> int:
+        """How many nodes, or entities, it has credits of."""
+        return len(self.packed) // _ENTRY.size
+
+    def entries(self) -> Iterator[tuple[bytes, Credit]]:
+        """Each name and its credit, sorted by name."""
+        return ((name, Credit(*numbers)) for name, *numbers in _ENTRY.iter_unpack(self.packed))
+
+    def witnessed(self) -> Iterator[tuple[bytes, int]]:
+        """Each name and the MB that were seen, sorted by name; a third of the cost of `entries`."""
+        return _WITNESSED.iter_unpack(self.packed)
+
+    def get(self, name: bytes) -> Credit | None:
+        """The credit of one name, if it has any; costs a binary search."""
+
+        def name_at(number: int) -> bytes:
+            return self.packed[_ENTRY.size * number :][:_NAME_BYTES]
+
+        at = bisect_left(range(self.count), name, key=name_at)
+        if at == self.count or name_at(at) != name:
+            return None
+        return Credit(*_ENTRY.unpack_from(self.packed, _ENTRY.size * at)[1:])
 
 
 class Tally(NamedTuple):
@@ -113,7 +151,7 @@ def usual(tally: Tally, span: int) -> dict[bytes, int]:
     """
     seen = defaultdict[bytes, list[int]](list)
     for hour in tally.hours[-span:]:
-        for name, (_, _, _, _, mb) in hour.entries:
+        for name, mb in hour.witnessed():
             seen[name].append(mb)
     made = {}
     for name, numbers in seen.items():
@@ -128,34 +166,32 @@ def settled(hour: int, earned: Iterable[tuple[bytes, Credit]]) -> HourCredits:
     sums: dict[bytes, Credit] = {}
     for name, one in earned:
         _add(sums, name, one, 1)
-    return HourCredits(hour, tuple(sorted(sums.items())))
+    return HourCredits.of(hour, sorted(sums.items()))
 
 
 def spell(made: HourCredits) -> bytes:
     """The one spelling of an HOUR's credits: hour u64, then name ‖ work u64 ‖ floors u32 ‖ hours u32 ‖ uptime u32 ‖ witnessed u64."""
-    return made.hour.to_bytes(_HOUR_BYTES, "big", signed=True) + b"".join(
-        _ENTRY.pack(name, *one) for name, one in made.entries
-    )
+    return made.hour.to_bytes(_HOUR_BYTES, "big", signed=True) + made.packed
 
 
 def read_spelled(data: bytes) -> HourCredits:
     """The credits that bytes spell; raises Malformed for what `spell` never makes."""
     if len(data) < _HOUR_BYTES or (len(data) - _HOUR_BYTES) % _ENTRY.size:
         raise Malformed("credits of no whole number of entries")
-    entries = tuple((name, Credit(*numbers)) for name, *numbers in _ENTRY.iter_unpack(data[_HOUR_BYTES:]))
-    if any(one[0] >= other[0] for one, other in pairwise(entries)):
+    made = HourCredits(int.from_bytes(data[:_HOUR_BYTES], "big", signed=True), data[_HOUR_BYTES:])
+    if any(one >= other for (one, _), (other, _) in pairwise(made.witnessed())):
         raise Malformed("credits whose names are not ascending")
-    return HourCredits(int.from_bytes(data[:_HOUR_BYTES], "big", signed=True), entries)
+    return made
 
 
 def advance(tally: Tally, latest: HourCredits, window_hours: int) -> Tally:
     """The tally after one more HOUR is settled; what is older than the window goes. Costs a copy of the sums."""
     hours = (*tally.hours, latest)
     sums = dict(tally.sums)
-    for name, one in latest.entries:
+    for name, one in latest.entries():
         _add(sums, name, one, 1)
     while hours[0].hour <= latest.hour - window_hours:
-        for name, one in hours[0].entries:
+        for name, one in hours[0].entries():
             _add(sums, name, one, -1)
         hours = hours[1:]
     return Tally(hours, sums)
@@ -166,7 +202,7 @@ def recompute(hours: Iterable[HourCredits]) -> Tally:
     kept = tuple(hours)
     sums: dict[bytes, list[int]] = {}
     for hour in kept:
-        for name, (work, floors, reported, uptime, witnessed) in hour.entries:
+        for name, (work, floors, reported, uptime, witnessed) in hour.entries():
             sofar = sums.get(name)
             if sofar is None:
                 sums[name] = [work, floors, reported, uptime, witnessed]

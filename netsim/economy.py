@@ -298,7 +298,7 @@ class Economy:
             self.earlier.update(one.owner for one in kept)
         tally = self.state.recent[max(0, len(self.state.recent) - 1 - STATE_HOURS)].tally
         # The sessions' own HOUR is settled two HOURs after this slot; the latest that is settled stands for it.
-        entities = len(tally.hours[-1].entries) if tally.hours else 0
+        entities = tally.hours[-1].count if tally.hours else 0
         amount = reward(work_done(kept, entities), self.minted, BASE_BYTES, to_server=publisher == self.server)
         self.minted += amount
         if self.counts:

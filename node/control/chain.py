@@ -79,10 +79,7 @@ def account(replica: ConsensusReplica, node: NodeId) -> Mapping[str, Any]:
     misses = at.misses.get(entity, ())
     known = at.tally.sums.get(node, Credit(0, 0))
     hours = [
-        {"hour": hour.hour, **credit._asdict()}
-        for hour in at.tally.hours
-        for name, credit in hour.entries
-        if name == node
+        {"hour": hour.hour, **credit._asdict()} for hour in at.tally.hours if (credit := hour.get(node)) is not None
     ]
     waiting = {hour: of[node].work._asdict() for hour, of in sorted(at.reports.items()) if node in of}
     return {

@@ -52,7 +52,7 @@ def main(_folder: Path, rounds: int) -> dict[str, object]:
         for hour in range(HOURS)
     ]
     whole = recompute(hours)
-    latest = hours[0]._replace(hour=HOURS)
+    latest = replace(hours[0], hour=HOURS)
     live = dict.fromkeys(entities, 1_000_000)
     rules, parent, data = _full_block()
     secret = rng.randbytes(32)
@@ -128,7 +128,7 @@ def _settled_state(hours: list[HourCredits]) -> tuple[Constitution, State]:
     for at in range(8):
         made = replace(society.genesis.checkpoint, hour=HOURS + at, tally=whole, credit_digests=names)
         checkpoints.append(replace(made, weights=weigh(made)))
-        latest = hours[at]._replace(hour=HOURS + at)
+        latest = replace(hours[at], hour=HOURS + at)
         whole = advance(whole, latest, HOURS)
         names = (*names[1:], Digest(latest.hour.to_bytes(32, "big")))
     digests = tuple(checkpoint_digest(society.law, one) for one in checkpoints)

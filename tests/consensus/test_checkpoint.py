@@ -55,15 +55,14 @@ def next_one(
 
 
 USED: tuple[HourCredits, ...] = tuple(
-    HourCredits(hour, tuple((bytes(node), Credit(0, 0, 0, 0, 6_400)) for node in (A, B, C, D)))
-    for hour in range(-26, -2)
+    HourCredits.of(hour, ((bytes(node), Credit(0, 0, 0, 0, 6_400)) for node in (A, B, C, D))) for hour in range(-26, -2)
 )
 """Credits that make nodes used to 6,400 MB an HOUR, and are worth nothing themselves."""
 
 
 def used(*nodes: NodeId, hours: int = 24) -> Checkpoint:
     """The genesis of nodes that did a day's work before it."""
-    known = [one._replace(entries=tuple(row for row in one.entries if row[0] in nodes)) for one in USED[-hours:]]
+    known = [HourCredits.of(one.hour, (row for row in one.entries() if row[0] in nodes)) for one in USED[-hours:]]
     return replace(GENESIS, tally=recompute(known), credit_digests=(named(77),) * hours)
 
 
@@ -172,7 +171,7 @@ def test_an_hour_is_settled_when_none_of_its_reports_can_come_any_more() -> None
     assert SETTLED == 3
     settled = made[1 + SETTLED]
     assert settled.reports == {2: {C: WORKED}}
-    assert settled.tally.hours[-1] == HourCredits(
+    assert settled.tally.hours[-1] == HourCredits.of(
         1,
         (
             (bytes(A), Credit(200, 0)),
@@ -190,7 +189,7 @@ def test_who_includes_a_report_earns_a_sixty_fourth_and_of_less_nothing() -> Non
     small = Included(Work(63, 0, 1_000), bytes(A))
     one = Included(Work(64, 0, 1_000), bytes(A))
     made = after(LASTING, {2: {"reports": {(1, B): small, (1, C): one}}}, 1 + SETTLED, used(B, C))[-1]
-    assert dict(made.tally.hours[-1].entries) == {
+    assert dict(made.tally.hours[-1].entries()) == {
         A: Credit(1, 0),
         B: Credit(63, 0, 1, 1_000, 63),
         C: Credit(64, 0, 1, 1_000, 64),
@@ -201,18 +200,18 @@ def test_an_hour_of_a_hundred_times_the_usual_counts_for_one_and_a_half() -> Non
     captured = {2: {"reports": {(1, node): Included(Work(640_000, 0, 1_000), bytes(D)) for node in (A, B, C)}}}
     first = used(A, B, hours=13)  # of the last 24 HOURs, where 12 are half
     made = after(LASTING, captured, 1 + SETTLED, first)[-1]
-    counted = dict(made.tally.hours[-1].entries)
+    counted = dict(made.tally.hours[-1].entries())
     assert counted[A] == counted[B] == Credit(9_600, 0, 1, 1_000, 640_000)
     assert counted[C] == Credit(0, 1, 1, 1_000, 640_000)  # nothing is known of it as yet
     assert counted[D] == Credit(2 * 150, 0)
     hours = {hour + 1: {"reports": {(hour, C): WORKED}} for hour in range(40)}
-    worth = [one.tally.hours[-1].entries for one in after(LASTING, hours, 30)[SETTLED:]]
+    worth = [one.tally.hours[-1].entries() for one in after(LASTING, hours, 30)[SETTLED:]]
     assert [dict(one).get(C, Credit(0, 0)).work for one in worth] == [0] * 13 + [6_400] * (len(worth) - 13)
 
 
 def test_credit_is_multiplied_by_the_votes_that_were_given() -> None:
     hours = {1: voted(1, A, B), 2: voted(2, A) | {"reports": {(1, node): WORKED for node in (A, B, C, D)}}}
-    sums = dict(after(LASTING, hours, 1 + SETTLED, used(A, B, C, D))[-1].tally.hours[-1].entries)
+    sums = dict(after(LASTING, hours, 1 + SETTLED, used(A, B, C, D))[-1].tally.hours[-1].entries())
     assert {node: sums[node].work for node in (B, C, D)} == {B: 3_200, C: 0, D: 6_400}
     assert sums[C] == Credit(0, 1, 1, 1_000, 6_400)
     assert sums[A].work == 6_400 + 6_400 // 64 + 3_200 // 64 + 6_400 // 64

@@ -213,7 +213,7 @@ def test_a_snapshot_of_another_hour_or_network_is_refused(stay: Stay) -> None:
     with pytest.raises(Malformed, match="not all there"):
         accept(stay.law, late[:-1], verify)
     with pytest.raises(Malformed, match="not all there"):
-        accept(stay.law, [*late[:-1], credits_row(HourCredits(9_999, ()))], verify)
+        accept(stay.law, [*late[:-1], credits_row(HourCredits(9_999))], verify)
     body: Any = decode(late[1][33:])
     wordy = rehashed(
         encode([body[0], [*body[1], body[1][0]], *body[2:]])

@@ -37,7 +37,7 @@ def registry(*members: Member, pools: dict[bytes, Pool] | None = None) -> Regist
 def hour(number: int, **uptimes: int) -> HourCredits:
     nodes = {"a": A, "b": B, "c": C, "d": NodeId(named(4))}
     entries = [(bytes(nodes[name]), Credit(1, 0, 1, uptime)) for name, uptime in uptimes.items()]
-    return HourCredits(number, tuple(sorted(entries)))
+    return HourCredits.of(number, sorted(entries))
 
 
 def lived(hours: int, **uptimes: int) -> Electorate:
@@ -122,8 +122,8 @@ def test_contracts_are_told_of_the_last_settled_hour_and_of_who_may_vote() -> No
     pools = {POOL: Pool((), 1, b"", POOLED)}
     among = registry(member(A), member(B, address=ACCOUNTS[A]), member(C, address=NOBODY), pools=pools)
     hours = (
-        HourCredits(6, ()),
-        HourCredits(
+        HourCredits(6),
+        HourCredits.of(
             7,
             ((bytes(A), Credit(5, 0)), (bytes(B), Credit(6, 0)), (bytes(C), Credit(7, 0)), (bytes(named(4)), Credit(8, 0)), (POOL, Credit(3, 0)),
              (bytes(named(5)), Credit(0, 1))),
@@ -138,6 +138,6 @@ def test_contracts_are_told_of_the_last_settled_hour_and_of_who_may_vote() -> No
     assert credits_list(checkpoint) == (7, credited)
     assert told.credits == Listed(7, list_root(credits_entries(credited)), 2)
     assert told.voters == Listed(1, list_root(voters_entries(voters)), 2)
-    nothing = replace(checkpoint, tally=Tally((HourCredits(8, ()),), {}))
+    nothing = replace(checkpoint, tally=Tally((HourCredits(8),), {}))
     assert facts_of(replace(state, recent=(nothing,))).credits == UNTOLD
     assert credits_list(state.checkpoint) == (-1, {})

@@ -284,7 +284,7 @@ def test_blocks_tell_of_sessions_and_the_slot_that_pays_for_them_mints_by_the_ru
     at = at_slot(law, state, pays)
     sessions = due(at.storage, pays, law.params.hour_slots)
     assert [one.session for one in sessions] == others
-    credited = HourCredits(11, tuple(sorted((one, Credit(9 * (one != village.nodes[5]), 0)) for one in village.nodes)))
+    credited = HourCredits.of(11, sorted((one, Credit(9 * (one != village.nodes[5]), 0)) for one in village.nodes))
     at = replace(at, recent=(replace(at.checkpoint, tally=Tally((credited,), {})),))
     payout = payout_of(at, pays, village.nodes[1], law.server, sessions)
     assert payout is not None

@@ -106,13 +106,16 @@ def test_what_spells_no_credits_is_refused() -> None:
 
 
 def test_the_usual_hour_is_the_median_of_the_last_ones_and_one_without_a_report_is_one_without_work() -> None:
+    def named(name: str) -> bytes:
+        return name.encode().rjust(32)
+
     def hour(at: int, **seen: int) -> HourCredits:
-        return settled(at, [(name.encode(), Credit(0, 1, 1, 1_000, mb)) for name, mb in seen.items()])
+        return settled(at, [(named(name), Credit(0, 1, 1, 1_000, mb)) for name, mb in seen.items()])
 
     tally = recompute([hour(0, a=9, b=9, c=9), hour(1, a=10, b=1), hour(2, a=900), hour(3, a=30, b=70), hour(4, c=8)])
-    assert usual(tally, 4) == {b"a": 10}  # of b: 0, 0, 1, 70
-    assert usual(tally, 3) == {b"a": 30}
-    assert usual(tally, 1) == {b"c": 8}
+    assert usual(tally, 4) == {named("a"): 10}  # of b: 0, 0, 1, 70
+    assert usual(tally, 3) == {named("a"): 30}
+    assert usual(tally, 1) == {named("c"): 8}
     assert usual(tally, 9) == usual(Tally(), 24) == {}
 
 
@@ -120,7 +123,23 @@ def test_the_nodes_of_an_entity_are_added_up_and_those_of_none_are_not() -> None
     sums = {A: Credit(5, 1, 2, 3), B: Credit(7, 0, 1, 1), C: Credit(9, 0)}
     assert of_entities(sums, {NodeId(A): C, NodeId(B): C, NodeId(b"d" * 32): A}) == {C: Credit(12, 1, 3, 4)}
     made = settled(7, [(B, Credit(5, 0)), (A, Credit(0, 1)), (B, Credit(6, 0))])
-    assert made == HourCredits(7, ((A, Credit(0, 1)), (B, Credit(11, 0))))
+    assert made == HourCredits.of(7, ((A, Credit(0, 1)), (B, Credit(11, 0))))
+
+
+@given(
+    st.dictionaries(
+        st.binary(min_size=32, max_size=32), st.builds(Credit, *[st.integers(0, 2**32 - 1)] * 5), max_size=20
+    )
+)
+def test_packed_credits_give_back_what_was_put_in(plan: dict[bytes, Credit]) -> None:
+    made = HourCredits.of(7, sorted(plan.items()))
+    assert dict(made.entries()) == {name: made.get(name) for name in plan} == plan
+    assert dict(made.witnessed()) == {name: one.witnessed for name, one in plan.items()}
+    assert [name for name, _ in made.entries()] == sorted(plan)
+    assert made.count == len(plan)
+    assert made.get(bytes(32)) == plan.get(bytes(32))
+    assert made.get(b"\xff" * 32) == plan.get(b"\xff" * 32)
+    assert made.get(b"\x80" * 32) == plan.get(b"\x80" * 32)
 
 
 @given(hours, st.integers(1, 6))

@@ -74,7 +74,7 @@ def test_what_witnesses_report_is_the_truth_within_some_per_cent() -> None:
     economy = world(20, 30 * SIZE)
     economy.run(30 * SIZE)
     sums = economy.state.checkpoint.tally.sums
-    settled = len([hour for hour in economy.state.checkpoint.tally.hours if any(one.work for _, one in hour.entries)])
+    settled = len([hour for hour in economy.state.checkpoint.tally.hours if any(one.work for _, one in hour.entries())])
     for one in economy.identities:
         true = economy.worked[one.node] / (30 - economy.begins // SIZE + 1)
         assert sums[one.node].work / settled == pytest.approx(true, rel=0.12)  # what includers earn is in it, too

@@ -43,10 +43,10 @@ class Hall(Town):
         self.voters: Mapping[Address, bool] = {}
 
     def knowing(self) -> State:
-        entries = tuple(sorted((bytes(node), Credit(50, 0)) for node in self.village.nodes))
+        entries = sorted((bytes(node), Credit(50, 0)) for node in self.village.nodes)
         checkpoint = replace(
             self.state.checkpoint,
-            tally=Tally((HourCredits(self.hour, entries),), {}),
+            tally=Tally((HourCredits.of(self.hour, entries),), {}),
             electorate=Electorate((), frozenset(), self.voters),
         )
         return replace(self.state, recent=(checkpoint,), names=self.state.names[-1:])
