@@ -51,6 +51,8 @@ from node.overlay.wire import Rpc, Subscription, decode_rpc, encode_rpc
 TOPIC: Final = "blocks"
 WARM_UP_MS: Final = 30_000
 COOL_DOWN_MS: Final = 30_000
+LAST_WORD_MS: Final = 15_000
+"""From the beginning of the cool-down, within which a message may still be published: what is published later has no time to come."""
 DIALS: Final = 20
 PUBLISHERS: Final = 10
 """One honest node in so many publishes."""
@@ -111,7 +113,7 @@ class Router:
     ) -> None:
         """It dials those peers at a time, and publishes every so many ms, if that is above 0."""
         self.me = NodeId(keys.public)
-        self._rng, self._peers, self._at, self._speaks = rng, peers, at, speaks
+        self._rng, self._peers, self._at, self._speaks, self._until = rng, peers, at, speaks, 1 << 62
         self.gossip = Gossip(self.me, keys.sign_as_is, rng, verify, {TOPIC: _any})
         self._blocklist = Blocklist(BlockLimits())
         self._call = 0
@@ -139,6 +141,8 @@ class Router:
                     out.append(SetTimer(SPEAK, Millis(now + WARM_UP_MS + self._rng.randrange(self._speaks))))
                 return out
             case TimerFired(("siege", "speak")):
+                if now > self._until:
+                    return []
                 self._call += 1
                 said = self.gossip.on_command(now, self._call, Publish(TOPIC, self._rng.randbytes(BYTES)))
                 return [*said, SetTimer(SPEAK, Millis(now + self._speaks))]
@@ -147,9 +151,9 @@ class Router:
             case _:
                 return []
 
-    def hush(self) -> None:
-        """Publish no more."""
-        self._speaks = 1 << 40
+    def hush(self, until: int) -> None:
+        """Publish what is due until then, once, and no more."""
+        self._speaks, self._until = 1 << 40, until
 
     def _judged(self, now: Millis, actions: list[Action]) -> list[Action]:
         """With who is graylisted shut out, as a peer does."""
@@ -170,7 +174,7 @@ class Flooder:
     ) -> None:
         """As a Router's."""
         self.me = NodeId(keys.public)
-        self._rng, self._peers, self._at, self._speaks = rng, peers, at, speaks
+        self._rng, self._peers, self._at, self._speaks, self._until = rng, peers, at, speaks, 1 << 62
         self._flood = Flood(keys, verify)
 
     def start(self, now: Millis) -> Sequence[Action]:
@@ -191,14 +195,16 @@ class Flooder:
                     out.append(SetTimer(SPEAK, Millis(now + WARM_UP_MS + self._rng.randrange(self._speaks))))
                 return out
             case TimerFired(("siege", "speak")):
+                if now > self._until:
+                    return []
                 said = self._flood.publish(now, TOPIC, self._rng.randbytes(BYTES))
                 return [*said, SetTimer(SPEAK, Millis(now + self._speaks))]
             case _:
                 return []
 
-    def hush(self) -> None:
-        """Publish no more."""
-        self._speaks = 1 << 40
+    def hush(self, until: int) -> None:
+        """Publish what is due until then, once, and no more."""
+        self._speaks, self._until = 1 << 40, until
 
 
 class Sybil:
@@ -447,7 +453,7 @@ def _hush(world: World, publishers: Iterable[NodeId]) -> None:
     for node in publishers:
         machine = world.by_id[node].machine
         if isinstance(machine, Router | Flooder):
-            machine.hush()
+            machine.hush(world.now + LAST_WORD_MS)
 
 
 def build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:

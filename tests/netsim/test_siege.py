@@ -176,3 +176,11 @@ def test_a_siege_is_run_reported_and_its_tape_runs_again(
         )
         assert main(["replay", str(tmp_path / "gossip-cold-boot-1.tape")]) == 1
         assert "NothingLost" in capsys.readouterr().out
+
+
+def test_nothing_is_published_that_has_no_time_left_to_come() -> None:
+    what = made("gossip-calm", 50, rate=10)  # five publishers, each once in 50 s: longer than the cool-down
+    found = played(what)
+    last = max(at for at, _ in found.measures.sent.values()) - found.measures.begun
+    assert what.duration_ms - siege.COOL_DOWN_MS < last <= what.duration_ms - siege.COOL_DOWN_MS + siege.LAST_WORD_MS
+    assert found.measures.lost == 0
