@@ -16,6 +16,7 @@ Source: CONSENSUS §4.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from struct import Struct
 from typing import Annotated, ClassVar, Final
 
 from blake3 import blake3
@@ -34,6 +35,8 @@ _NUMBERS: Final = 8
 _STATEMENT: Final = _NUMBERS + 64
 _DRAWS: Final = 4 * WITNESSES
 """Draws for nine witnesses: a node of the same entity is drawn in vain."""
+
+_STREAM: Final = Struct(f">{_DRAWS}Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,15 @@ def witnesses(
     seed is that of the HOUR's start, nodes the registry in its order. Costs one hash, whatever the registry's size.
     """
     start = domain("witness", network) + seed + hour.to_bytes(8, "big") + node
-    stream = blake3(start).digest(length=8 * _DRAWS)
-    count = len(nodes)
+    stream = _STREAM.unpack(blake3(start).digest(length=_STREAM.size))
+    count, own = len(nodes), entity_of.get(node)
     moved: dict[int, int] = {}
     found: list[NodeId] = []
-    for turn in range(min(count, _DRAWS)):
-        at = turn + int.from_bytes(stream[8 * turn : 8 * turn + 8], "big") % (count - turn)
+    for turn, drawn in enumerate(stream[:count]):
+        at = turn + drawn % (count - turn)
         one = nodes[moved.get(at, at)]
         moved[at] = moved.get(turn, turn)
-        if entity_of[one] != entity_of.get(node):
+        if entity_of[one] != own:
             found.append(one)
             if len(found) == WITNESSES:
                 break

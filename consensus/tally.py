@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median_low
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
@@ -129,7 +128,9 @@ def median(reported: Sequence[Work], witnesses: int) -> Work | None:
     if len(reported) < quorum(witnesses):
         return None
     all_of_them = [*reported, *[Work(0, 0, 0)] * (witnesses - len(reported))]
-    return Work(*(median_low(numbers) for numbers in zip(*all_of_them, strict=True)))
+    middle = (len(all_of_them) - 1) // 2
+    storage, relay, uptime = zip(*all_of_them, strict=True)
+    return Work(sorted(storage)[middle], sorted(relay)[middle], sorted(uptime)[middle])
 
 
 def credit(work: Work, votes: int, cap_mb: int, usual_mb: int) -> Credit:

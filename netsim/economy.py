@@ -178,13 +178,13 @@ class Economy:
     ) -> Work | None:
         """The median of what a node's witnesses state and it puts into its report."""
         stated: list[tuple[Work, bool]] = []
-        for witness in drawn:
-            strategy = self.operators[witness.operator].strategy
-            fellow = witness.operator == node.operator
+        operators, own = self.operators, node.operator
+        for _, operator, rig, _, _ in drawn:
+            strategy, fellow = operators[operator].strategy, operator == own
             if strategy is HONEST:
-                if rng.random() < shares[witness.rig] * (1 - UNSEEN):
+                if rng.random() < shares[rig] * (1 - UNSEEN):
                     stated.append((_measure(rng, truth), fellow))
-            elif shares[witness.rig] and (said := strategy.state(_measure(rng, truth), fellow=fellow)) is not None:
+            elif shares[rig] and (said := strategy.state(_measure(rng, truth), fellow=fellow)) is not None:
                 stated.append((Work(min(MB_MAX, said.storage), min(MB_MAX, said.relay), said.uptime), fellow))
         return median(self.operators[node.operator].strategy.assemble(stated, len(drawn)), len(drawn))
 
