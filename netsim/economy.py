@@ -14,7 +14,7 @@ Source: CONSENSUS §4 to §8.
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from math import exp
 from random import Random
 from typing import Final
@@ -246,7 +246,8 @@ class Economy:
         """Put reports into the block, the oldest first; those that no block can carry any more are lost."""
         operator, strategy = self.by_node[NodeId(publisher)].operator, self._strategy(publisher)
         size, last = self.params.hour_slots, self.params.report_slots
-        gone = [key for key in self.pending if slot >= (key[0] + 1) * size + last]
+        # They arrive within a few slots of their HOUR's end, so those of one HOUR stand before all of the next.
+        gone = [*takewhile(lambda key: slot >= (key[0] + 1) * size + last, self.pending)]
         self.reports_lost += len(gone)
         for key in gone:
             del self.pending[key]
