@@ -101,7 +101,7 @@ class Economy:
         self.earned: Counter[bytes] = Counter()
         self.misses: Counter[bytes] = Counter()
         self.worked: Counter[bytes] = Counter()
-        self.fallbacks = self.reports_lost = self.wash_paid = 0
+        self.fallbacks = self.reports = self.reports_lost = self.wash_paid = 0
         self.unwitnessed = 0
         """MB of real work of nodes of which too few witnesses could say anything in that HOUR."""
         self.slot = 0
@@ -171,6 +171,7 @@ class Economy:
             if work is None:
                 self.unwitnessed += work_of(*truth) if self.counts else 0
             else:
+                self.reports += 1
                 self.arriving.setdefault(end + rng.randrange(ARRIVES_SLOTS), []).append((hour, node.node, work))
 
     def _reported(

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from consensus.block import REPORTS_MAX
 from consensus.params import MAINNET
 from netsim.figures import Figure, draw, percent_axis
 from netsim.poot import EconomyStage, Share
@@ -19,7 +20,7 @@ MEANS: Final = ("server_share_blocks", "server_share_lucid", "gini_work", "gini_
 def result(stage: EconomyStage, run: Run) -> dict[str, Any]:
     """The numbers of a run, as JSON has them; those of a row are in `table`."""
     broken = stage.complaints()
-    slots = stage.played * stage.slots
+    slots = stage.played * stage.slots + stage.cut
     return {
         "scenario": run.recipe.scenario,
         "seed": run.recipe.seed,
@@ -31,6 +32,7 @@ def result(stage: EconomyStage, run: Run) -> dict[str, Any]:
         "partial": run.partial,
         "ok": not broken and not run.partial,
         "broken": {"check": "Target", "sentence": "; ".join(broken)} if broken else None,
+        "slots_of_the_last": stage.cut or stage.slots,
         "digest": stage.digest(),
         "table": [_short(row) for row in stage.rows],
         **{name: round(fmean([getattr(row, name) for row in stage.rows] or [0.0]), 4) for name in MEANS},
@@ -122,6 +124,13 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
         f"  {numbers['slots']:,} slots a row in {numbers['wall_s']} s; Gini of work {numbers['gini_work']:.2f}, "
         f"of slots {numbers['gini_slots']:.2f}, correlation {numbers['correlation']:.3f}"
     )
+    if numbers["slots_of_the_last"] < numbers["slots"]:
+        lines.append(f"  the last world was interrupted after {numbers['slots_of_the_last']:,} of them")
+    lost = max((row["reports_lost"] / max(1, row["reports"]) for row in numbers["table"]), default=0)
+    if lost >= 0.0005:
+        lines.append(
+            f"  {100 * lost:.1f} % of the reports of work came into no block: {REPORTS_MAX} a block are too few"
+        )
     if numbers["broken"]:
         lines.append("  allowed are 1.33 times the share of the work and a hundredth: " + numbers["broken"]["sentence"])
     lines.append(f"  trace {numbers['digest']}")

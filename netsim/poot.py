@@ -80,7 +80,10 @@ class Share:
     gini_slots: float
     correlation: float
     """Pearson's, of slots and real work, over the nodes."""
+    reports: int
+    """That were made, of all HOURs."""
     reports_lost: int
+    """For which no block had a place in time."""
     work_unwitnessed: float
     """Of all real work, the share that earned nothing, since fewer than five of nine witnesses were there to tell."""
     wash_paid: int
@@ -122,17 +125,28 @@ class EconomyStage:
         """The first slot whose leaders are drawn by work, from which on all is counted."""
         self.rows: list[Share] = []
         self.played = 0
+        self.cut = 0
+        """Slots of the world in which it was interrupted; 0 where there is none, or none that counted yet."""
 
     def play(self, show: Callable[[int, int], None]) -> None:
-        """Play what is left; show is told of every HOUR: slots played, of how many."""
+        """Play what is left; show is told of every HOUR: slots played, of how many.
+
+        A world in which Ctrl-C comes has rows, too, of what was played of it.
+        """
         load = int(dict(self.recipe.options)["sessions"]) * self.recipe.nodes // 100
         for case in self.cases[self.played :]:
             law = replace(MAINNET, leader_rule=case.rule)
             economy = Economy(self.recipe.seed, case.operators, law, self.slots, load)
-            for until in range(0, self.slots + law.hour_slots, law.hour_slots):
-                economy.run(min(until, self.slots))
-                gc.freeze()  # the window keeps a million tuples that are in no cycle; scanning them took a fourth of the time
-                show(self.played * self.slots + economy.slot, len(self.cases) * self.slots)
+            try:
+                for until in range(0, self.slots + law.hour_slots, law.hour_slots):
+                    economy.run(min(until, self.slots))
+                    gc.freeze()  # what is kept is in no cycle; scanning it took a fourth of the time
+                    show(self.played * self.slots + economy.slot, len(self.cases) * self.slots)
+            except KeyboardInterrupt:
+                if economy.counts:
+                    self.cut = economy.slot
+                    self.rows += _rows(case, economy)
+                raise
             self.played += 1
             self.rows += _rows(case, economy)
             del economy
@@ -200,6 +214,7 @@ def _share(case: Case, economy: Economy, name: str, own: Nodes) -> Share:
         gini_work=gini(worked),
         gini_slots=gini(led),
         correlation=correlation(led, worked),
+        reports=economy.reports,
         reports_lost=economy.reports_lost,
         work_unwitnessed=economy.unwitnessed / work,
         wash_paid=economy.wash_paid,

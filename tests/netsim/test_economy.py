@@ -224,6 +224,41 @@ def test_ctrl_c_leaves_the_rows_that_were_done(
     assert [row["n"] for row in numbers["table"]] == [1]
 
 
+def test_ctrl_c_in_the_middle_of_a_world_leaves_what_it_has_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Economy.run
+
+    def run(economy: Economy, until: int) -> None:
+        if until > 25 * SIZE:
+            raise KeyboardInterrupt
+        played(economy, until)
+
+    monkeypatch.setattr(Economy, "run", run)
+    words = ["run", "poot-baseline", "--nodes", "12", "--minutes", str(2 * DAY)]
+    assert main([*words, "--json"]) == 3
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["slots_of_the_last"] == 25 * SIZE
+    assert sum(row["share_slots"] for row in numbers["table"] if row["strategy"] == "everybody") == 1
+    assert main(words) == 3
+    assert f"the last world was interrupted after {25 * SIZE:,} of them" in capsys.readouterr().out
+
+
+def test_a_network_whose_reports_find_no_block_is_told_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "poot-baseline", "--nodes", "90", "--minutes", str(DAY)]
+    assert main(words) == 0
+    assert "came into no block" not in capsys.readouterr().out
+    monkeypatch.setattr("netsim.economy.REPORTS_MAX", 1)
+    assert main([*words, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["table"][0]
+    assert 0 < row["reports_lost"] < row["reports"]
+    assert row["reports"] - row["reports_lost"] <= DAY // 2 + 3 * 90, "one a block, and those that still wait"
+    assert main(words) == 0
+    assert "% of the reports of work came into no block" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
