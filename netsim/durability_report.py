@@ -9,7 +9,7 @@ from typing import Any, Final
 from netsim.census import Census
 from netsim.durability import DurabilityStage, challenge_hours
 from netsim.figures import Figure, draw, empty, percent_axis
-from netsim.report import Run, outcome, table
+from netsim.report import Run, outcome, table, told
 from node.overlay.custody import HOUR_MS
 
 CHALLENGE_MB: Final = 32 * 16384 / 1e6
@@ -18,25 +18,11 @@ CHALLENGE_MB: Final = 32 * 16384 / 1e6
 def result(stage: DurabilityStage, run: Run) -> dict[str, Any]:
     """The numbers of a run, as JSON has them; rates are lost chunks for each chunk-year."""
     world, census = stage.world, stage.measures
-    options = dict(run.recipe.options)
     numbers = census.numbers()
     shown = census.answers[True]
     return {
-        "scenario": run.recipe.scenario,
-        "seed": run.recipe.seed,
-        "nodes": run.recipe.nodes,
-        "options": options,
+        **told(run, world, census.begun, stage.broken),
         "challenge_h": challenge_hours(stage.population.options),
-        "virtual_s": (world.now - census.begun) / 1000,
-        "partial": run.partial,
-        "ok": stage.broken is None and not run.partial,
-        "broken": None if stage.broken is None else stage.broken._asdict(),
-        "digest": world.digest(),
-        "events": world.events,
-        "events_per_s": round(world.events / run.wall_s) if run.wall_s else None,
-        "wall_s": round(run.wall_s, 2),
-        "cpu_s": round(run.cpu_s, 2),
-        "peak_mb": round(run.peak_mb),
         **numbers,
         "moved_gb": {
             "copies": round(census.stored * stage.population.options["chunk_mb"] / 1000, 3),

@@ -6,26 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from netsim.parliament import AgreementStage
-from netsim.report import Run, outcome, table
+from netsim.report import Run, outcome, table, told
 
 
 def result(stage: AgreementStage, run: Run) -> dict[str, Any]:
     """The numbers of a run, as JSON has them."""
     world, chronicle = stage.world, stage.measures
     return {
-        "scenario": run.recipe.scenario,
-        "seed": run.recipe.seed,
-        "nodes": run.recipe.nodes,
-        "options": dict(run.recipe.options),
-        "virtual_s": (world.now - chronicle.begun) / 1000,
-        "partial": run.partial,
-        "ok": stage.broken is None and not run.partial,
-        "broken": None if stage.broken is None else stage.broken._asdict(),
-        "digest": world.digest(),
-        "events": world.events,
-        "wall_s": round(run.wall_s, 2),
-        "cpu_s": round(run.cpu_s, 2),
-        "peak_mb": round(run.peak_mb),
+        **told(run, world, chronicle.begun, stage.broken),
         **chronicle.numbers(),
         "network": dict(sorted(world.counts.items())),
         "command": run.command,

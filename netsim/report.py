@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from netsim.adversaries import Intruder
+from netsim.checks import Broken
 from netsim.figures import draw, overlay_figures
 from netsim.measures import LATENCY_STEP_MS, Measures
 from netsim.overlay import Stage
 from netsim.scenarios import named
 from netsim.tape import Recipe
+from netsim.world import World
 
 TABLES: Final = ("samples.csv", "look_ups.csv", "latencies.csv", "nodes.csv")
 
@@ -32,6 +34,26 @@ class Run:
     command: str
 
 
+def told(run: Run, world: World, begun: int, broken: Broken | None) -> dict[str, Any]:
+    """What the result of every run of a world says, as JSON has it; what was measured comes behind it."""
+    return {
+        "scenario": run.recipe.scenario,
+        "seed": run.recipe.seed,
+        "nodes": run.recipe.nodes,
+        "options": dict(run.recipe.options),
+        "virtual_s": (world.now - begun) / 1000,
+        "partial": run.partial,
+        "ok": broken is None and not run.partial,
+        "broken": None if broken is None else broken._asdict(),
+        "digest": world.digest(),
+        "events": world.events,
+        "events_per_s": round(world.events / run.wall_s) if run.wall_s else None,
+        "wall_s": round(run.wall_s, 2),
+        "cpu_s": round(run.cpu_s, 2),
+        "peak_mb": round(run.peak_mb),
+    }
+
+
 def result(stage: Stage, run: Run) -> dict[str, Any]:
     """The numbers of a run, as JSON has them."""
     world, measures = stage.world, stage.measures
@@ -41,20 +63,7 @@ def result(stage: Stage, run: Run) -> dict[str, Any]:
     missing = len(measures.missing())
     virtual = (world.now - measures.begun) / 1000
     return {
-        "scenario": run.recipe.scenario,
-        "seed": run.recipe.seed,
-        "nodes": run.recipe.nodes,
-        "options": dict(run.recipe.options),
-        "virtual_s": virtual,
-        "partial": run.partial,
-        "ok": stage.broken is None and not run.partial,
-        "broken": None if stage.broken is None else stage.broken._asdict(),
-        "digest": world.digest(),
-        "events": world.events,
-        "events_per_s": round(world.events / run.wall_s) if run.wall_s else None,
-        "wall_s": round(run.wall_s, 2),
-        "cpu_s": round(run.cpu_s, 2),
-        "peak_mb": round(run.peak_mb),
+        **told(run, world, measures.begun, stage.broken),
         "up": len(up),
         "messages": sent,
         "deliveries": sum(measures.delivered.values()),

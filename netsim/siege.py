@@ -105,15 +105,42 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 }
 
 
+class Part:
+    """What an honest node does at which time, whatever carries its messages: dial, and publish every so many ms."""
+
+    def __init__(self, rng: Random, peers: Sequence[NodeId], at: int, speaks: int) -> None:
+        """Speaks is 0 for who publishes nothing."""
+        self.peers, self._rng, self._at, self._speaks, self._until = peers, rng, at, speaks, 1 << 62
+
+    def begin(self, now: Millis) -> SetTimer:
+        """Dial when it is time."""
+        return SetTimer(JOIN, Millis(max(now, self._at)))
+
+    def join(self, now: Millis) -> list[Action]:
+        """Dial, and speak later."""
+        out: list[Action] = [Send(peer, Channel.GOSSIP, HELLO) for peer in self.peers]
+        if self._speaks:
+            out.append(SetTimer(SPEAK, Millis(now + WARM_UP_MS + self._rng.randrange(self._speaks))))
+        return out
+
+    def speak(self, now: Millis) -> bytes | None:
+        """What is to be published now, if anything still is."""
+        return None if now > self._until else self._rng.randbytes(BYTES)
+
+    def again(self, now: Millis) -> SetTimer:
+        """Speak once more."""
+        return SetTimer(SPEAK, Millis(now + self._speaks))
+
+    def hush(self, until: int) -> None:
+        """Publish what is due until then, once, and no more."""
+        self._speaks, self._until = 1 << 40, until
+
+
 class Router:
     """An honest node: the daemon's router alone, with its connections and its blocklist."""
 
-    def __init__(
-        self, keys: KeyPair, rng: Random, verify: CachedVerify, peers: Sequence[NodeId], at: int, speaks: int
-    ) -> None:
-        """It dials those peers at a time, and publishes every so many ms, if that is above 0."""
-        self.me = NodeId(keys.public)
-        self._rng, self._peers, self._at, self._speaks, self._until = rng, peers, at, speaks, 1 << 62
+    def __init__(self, keys: KeyPair, rng: Random, verify: CachedVerify, part: Part) -> None:
+        self.me, self.part = NodeId(keys.public), part
         self.gossip = Gossip(self.me, keys.sign_as_is, rng, verify, {TOPIC: _any})
         self._blocklist = Blocklist(BlockLimits())
         self._call = 0
@@ -122,7 +149,7 @@ class Router:
         """Be in the topic, and dial when it is time."""
         self._call += 1
         out = [*self.gossip.start(now), *self.gossip.on_command(now, self._call, Subscribe(TOPIC))]
-        return [*out, SetTimer(JOIN, Millis(max(now, self._at)))]
+        return [*out, self.part.begin(now)]
 
     def handle(self, now: Millis, event: Event) -> Sequence[Action]:
         """What the event leads to."""
@@ -136,24 +163,17 @@ class Router:
             case PeerLost(peer):
                 return self.gossip.on_peer_lost(now, peer)
             case TimerFired(("siege", "join")):
-                out: list[Action] = [Send(peer, Channel.GOSSIP, HELLO) for peer in self._peers]
-                if self._speaks:
-                    out.append(SetTimer(SPEAK, Millis(now + WARM_UP_MS + self._rng.randrange(self._speaks))))
-                return out
+                return self.part.join(now)
             case TimerFired(("siege", "speak")):
-                if now > self._until:
+                data = self.part.speak(now)
+                if data is None:
                     return []
                 self._call += 1
-                said = self.gossip.on_command(now, self._call, Publish(TOPIC, self._rng.randbytes(BYTES)))
-                return [*said, SetTimer(SPEAK, Millis(now + self._speaks))]
+                return [*self.gossip.on_command(now, self._call, Publish(TOPIC, data)), self.part.again(now)]
             case TimerFired(key):
                 return self._judged(now, self.gossip.on_timer(now, key))
             case _:
                 return []
-
-    def hush(self, until: int) -> None:
-        """Publish what is due until then, once, and no more."""
-        self._speaks, self._until = 1 << 40, until
 
     def _judged(self, now: Millis, actions: list[Action]) -> list[Action]:
         """With who is graylisted shut out, as a peer does."""
@@ -169,17 +189,14 @@ class Router:
 class Flooder:
     """An honest node that floods: the baseline to the router."""
 
-    def __init__(
-        self, keys: KeyPair, rng: Random, verify: CachedVerify, peers: Sequence[NodeId], at: int, speaks: int
-    ) -> None:
-        """As a Router's."""
-        self.me = NodeId(keys.public)
-        self._rng, self._peers, self._at, self._speaks, self._until = rng, peers, at, speaks, 1 << 62
+    def __init__(self, keys: KeyPair, rng: Random, verify: CachedVerify, part: Part) -> None:
+        del rng
+        self.me, self.part = NodeId(keys.public), part
         self._flood = Flood(keys, verify)
 
     def start(self, now: Millis) -> Sequence[Action]:
         """Dial when it is time."""
-        return [SetTimer(JOIN, Millis(max(now, self._at)))]
+        return [self.part.begin(now)]
 
     def handle(self, now: Millis, event: Event) -> Sequence[Action]:
         """What the event leads to."""
@@ -190,21 +207,12 @@ class Flooder:
                 self._flood.on_peer(event)
                 return []
             case TimerFired(("siege", "join")):
-                out: list[Action] = [Send(peer, Channel.GOSSIP, HELLO) for peer in self._peers]
-                if self._speaks:
-                    out.append(SetTimer(SPEAK, Millis(now + WARM_UP_MS + self._rng.randrange(self._speaks))))
-                return out
+                return self.part.join(now)
             case TimerFired(("siege", "speak")):
-                if now > self._until:
-                    return []
-                said = self._flood.publish(now, TOPIC, self._rng.randbytes(BYTES))
-                return [*said, SetTimer(SPEAK, Millis(now + self._speaks))]
+                data = self.part.speak(now)
+                return [] if data is None else [*self._flood.publish(now, TOPIC, data), self.part.again(now)]
             case _:
                 return []
-
-    def hush(self, until: int) -> None:
-        """Publish what is due until then, once, and no more."""
-        self._speaks, self._until = 1 << 40, until
 
 
 class Sybil:
@@ -430,7 +438,8 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> SiegeStage:
         others = [node for node in honest if node != me]
         chosen = derive(recipe.seed, "dials", me).sample(others, min(DIALS, len(others)))
         kind = Flooder if options.get("flood") else Router
-        return kind(pairs[me], rng, verify, chosen, world.now + attack.honest_ms, speaks * (me in publishers))
+        part = Part(rng, chosen, world.now + attack.honest_ms, speaks * (me in publishers))
+        return kind(pairs[me], rng, verify, part)
 
     def intrude(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
         del records
@@ -453,7 +462,7 @@ def _hush(world: World, publishers: Iterable[NodeId]) -> None:
     for node in publishers:
         machine = world.by_id[node].machine
         if isinstance(machine, Router | Flooder):
-            machine.hush(world.now + LAST_WORD_MS)
+            machine.part.hush(world.now + LAST_WORD_MS)
 
 
 def build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from netsim.figures import draw, siege_figures
-from netsim.report import Run, outcome, table
+from netsim.report import Run, outcome, table, told
 from netsim.siege import BYTES, THIN, MeshesSeen, SiegeStage
 
 
@@ -34,21 +34,8 @@ def result(stage: SiegeStage, run: Run) -> dict[str, Any]:
     began_s = (attack.joins_ms + attack.turns_ms) / 1000
     under = [one for one in ledger.watched if one.at_s >= began_s]
     return {
-        "scenario": run.recipe.scenario,
-        "seed": run.recipe.seed,
-        "nodes": run.recipe.nodes,
+        **told(run, world, ledger.begun, stage.broken),
         "sybils": len(ledger.sybils),
-        "options": dict(run.recipe.options),
-        "virtual_s": (world.now - ledger.begun) / 1000,
-        "partial": run.partial,
-        "ok": stage.broken is None and not run.partial,
-        "broken": None if stage.broken is None else stage.broken._asdict(),
-        "digest": world.digest(),
-        "events": world.events,
-        "events_per_s": round(world.events / run.wall_s) if run.wall_s else None,
-        "wall_s": round(run.wall_s, 2),
-        "cpu_s": round(run.cpu_s, 2),
-        "peak_mb": round(run.peak_mb),
         "messages": len(ledger.sent),
         "copies": round(_received(stage) / max(1, ledger.wanted - ledger.lost) / BYTES, 3),
         "deliveries_wanted": ledger.wanted,
