@@ -93,7 +93,7 @@ def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
         ("lost, from the time on last copies", _expected(numbers)),
         ("holders departed, copies made", f"{numbers['departed']}, {numbers['copies_made']}"),
         ("lies", ", ".join(f"{count} {name}" for name, count in numbers["lies"].items())),
-        ("repairs, hours", f"{numbers['repairs']}, {numbers['repair_h']}"),
+        ("repairs", _repairs(numbers)),
         ("chunk-years with so many copies", numbers["years_with_copies"]),
         ("GB moved: copies, challenges", f"{numbers['moved_gb']['copies']}, {numbers['moved_gb']['challenges']}"),
         ("events", f"{numbers['events']:,}"),
@@ -124,6 +124,13 @@ def _expected(numbers: Mapping[str, Any]) -> str:
     return f"{rate} ± {error} a chunk-year; closed form for the mean repair time: {closed}"
 
 
+def _repairs(numbers: Mapping[str, Any]) -> str:
+    if (hours := numbers["repair_h"]) is None:
+        return "nothing was to be repaired"
+    rest = f"{hours['p50']} h (p50), {hours['p99']} h (p99), {hours['mean']} h in the mean"
+    return f"{numbers['repairs']} copies made again, after {rest}"
+
+
 def say(numbers: Mapping[str, Any]) -> list[str]:
     """What the terminal shows."""
     low, high = numbers["lost_a_year_95"]
@@ -133,7 +140,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
         f"  {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB",
         f"  {numbers['lost']} lost: {numbers['lost_a_year']} a chunk-year, 95 % bounds {low} and {high}",
         f"  from the time on last copies: {_expected(numbers)}",
-        f"  {numbers['repairs']} repairs, hours {numbers['repair_h']}",
+        f"  {_repairs(numbers)}",
         "  lies: " + ", ".join(f"{count} {name}" for name, count in numbers["lies"].items()),
         f"  trace {numbers['digest']}",
     ]

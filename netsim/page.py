@@ -6,6 +6,7 @@ result, lines for people, figures (SVG files) ──→ report.html: no script, 
 import html
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from netsim.explaining import explained
 from netsim.scenarios import named
 
 NAME: Final = "report.html"
+_COLUMNS: Final = 4
+"""Of so many a line of the terminal is one of a table."""
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --ink: #1b1b1f; --paper: #fff; --soft: #f3f3f6; --bad: #b3261e; --good: #146c2e }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6ea; --paper: #17171b; --soft: #222228; --bad: #f2857d; --good: #6dd58c } }
@@ -22,7 +25,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; line-height: 1.25 } h2 { font-size: 1.1rem; margin-top: 2.2rem }
 .answer { font-size: 1.15rem; padding: .8rem 1rem; background: var(--soft); border-left: .3rem solid var(--good) } .broke { border-color: var(--bad) }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums } pre { background: var(--soft); padding: .8rem; overflow-x: auto }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } pre { background: var(--soft); padding: .8rem; overflow-x: auto }
 figure { margin: 1rem 0; background: #fff; border-radius: .4rem; overflow-x: auto } figure svg { max-width: 100%; height: auto; display: block }
 .held::before { content: "✓ "; color: var(--good) } .open::before { content: "✗ "; color: var(--bad) } li { margin: .2rem 0 }
 """
@@ -38,7 +41,7 @@ def page(numbers: Mapping[str, Any], said: Sequence[str], figures: Mapping[str, 
         f"<h1>{text(title)}</h1>",
         f"<p>{text(told['shows'][0].upper() + told['shows'][1:])}.</p>",
         f'<p class="answer{"" if numbers["ok"] else " broke"}">{text(_answer(numbers))}</p>',
-        "<ul>" + "".join(f"<li>{text(line.strip())}</li>" for line in (() if many else said[1:])) + "</ul>",
+        *([] if many else _lines(said[1:])),
         "<h2>What was asked</h2>" + tabled(("option", "value", "meaning"), options),
         *([f"<h2>Figures</h2>{_figures(figures)}"] if figures else []),
         "<h2>What had to hold</h2>" + _invariants(told["checks"], numbers),
@@ -87,6 +90,20 @@ def _answer(numbers: Mapping[str, Any]) -> str:
     )
 
 
+def _lines(said: Sequence[str]) -> list[str]:
+    """What a terminal shows: sentences as a list, and lines of equally many columns, two blanks or more apart, as a table."""
+    rows = [re.split(r" {2,}", line.strip()) for line in said]
+    parts = []
+    for columns, group in groupby(rows, len):
+        block = [*group]
+        if columns < _COLUMNS:
+            parts.append("<ul>" + "".join(f"<li>{text('  '.join(row))}</li>" for row in block) + "</ul>")
+        else:
+            spoken = [place for place in range(columns) if not all(row[place][:1].isdigit() for row in block[1:])]
+            parts.append(tabled(block[0], block[1:], max(spoken, default=-1) + 1))
+    return parts
+
+
 def _invariants(checks: Sequence[str], numbers: Mapping[str, Any]) -> str:
     kind = "held" if numbers["ok"] else "open"
     return "<ul>" + "".join(f'<li class="{kind}">{text(one)}</li>' for one in checks) + "</ul>"
@@ -99,15 +116,14 @@ def listed(title: str, sentences: Sequence[str]) -> str:
 
 def tabled(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 99) -> str:
     """A table; cells from a column on are numbers."""
-    top = "".join(f"<th>{text(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{' class=n' if place >= numbers_from else ''}>{text(cell)}</td>" for place, cell in enumerate(row)
+
+    def cells(kind: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{kind}{' class=n' if place >= numbers_from else ''}>{text(cell)}</{kind}>"
+            for place, cell in enumerate(row)
         )
-        + "</tr>"
-        for row in rows
-    )
+
+    top, body = cells("th", head), "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -188,6 +188,11 @@ def test_the_command_line_says_it_as_a_table_and_as_json(capsys: pytest.CaptureF
     assert (row["n"], numbers["slots"], row["rule"]) == (4, 750, "sortition")
     assert json.loads((tmp_path / "result.json").read_text()) == numbers
     assert {"report.md", "rows.csv", "shares.svg", "shares.png"} <= {path.name for path in tmp_path.iterdir()}
+    shown = (tmp_path / "report.html").read_text()
+    assert "<th>strategy</th><th>rule</th><th class=n>n</th><th class=n>% work</th>" in shown
+    assert "<td>split</td><td>sortition</td><td class=n>4</td>" in shown
+    assert "<li>strategy" not in shown
+    assert "<li>750 slots a row" in shown
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert err == ""
