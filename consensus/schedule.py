@@ -107,19 +107,18 @@ def _sortition(start: bytes, weights: Mapping[bytes, int], resting: Collection[b
     With y = 1 − u ÷ 2⁶⁴, −log₂(1 − y) is at least y ÷ ln 2, and log2fix is never above the logarithm. So who is left out, its y
     above weight × reach ÷ 2⁶⁴, has a key of at least reach × 2³² ÷ ln 2; below that, the keys that are found are the least of all.
     """
-    reach = _NEAR * _TOP // max(1, sum(weights.values())) + 1
+    reach = 1 + _NEAR * _TOP // (1 + sum(weights.values()))
     while True:
         keys = [
-            (draw_key(1 + number, weight), entity)
-            for entity, weight in weights.items()
-            if _TOP - (number := int.from_bytes(blake3(start + entity).digest(8), "big")) <= weight * reach
-            and weight
+            (draw_key(uniform(start, entity), weight), entity)
+            for entity, weight in weights.items()  # `uniform` written out: a call for each would be a third of the cost
+            if _TOP - int.from_bytes(blake3(start + entity).digest(8), "big") <= weight * reach
             and entity not in resting
         ]
         first = nsmallest(RANKS, keys)
         if reach >= _TOP or (len(first) == RANKS and first[-1][0] < reach * _PER_LN2):
             return tuple(entity for _, entity in first)
-        reach *= _NEAR
+        reach *= 4
 
 
 def _by_tiers(start: bytes, able: Mapping[bytes, int]) -> tuple[bytes, ...]:

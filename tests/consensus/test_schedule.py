@@ -88,6 +88,32 @@ def test_a_draw_that_looked_at_too_few_begins_anew(able: dict[bytes, int], slot:
     assert drawn == sortition_exact(drawing(NETWORK, SEED, slot), awake)
 
 
+@pytest.mark.parametrize("near", [1, 3, 6, 9])
+def test_a_draw_stops_only_where_nobody_it_left_out_can_be_ahead(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consensus.schedule._NEAR", near)
+    # A few heavy ones, whose keys are far above what a straight line says, among light ones that it leaves out.
+    able = {entity: 40 if number < 7 else 1 for number, entity in enumerate(entities(200))}
+    for slot in range(300):
+        assert ranks(LeaderRule.SORTITION, NETWORK, SEED, slot, able) == sortition_exact(
+            drawing(NETWORK, SEED, slot), able
+        )
+
+
+def test_what_a_key_beyond_reach_is_at_least_is_rounded_down() -> None:
+    with localcontext() as context:
+        context.prec = 40
+        assert int(2**32 / Decimal(2).ln()) == schedule._PER_LN2
+
+
+@pytest.mark.parametrize("rule", LeaderRule)
+def test_who_weighs_nothing_or_rests_has_no_rank(rule: LeaderRule) -> None:
+    first, second, third, fourth = entities(4)
+    able = {first: 0, second: 1, third: 1, fourth: 1}
+    assert {*ranks(rule, NETWORK, SEED, 5, able)} == {second, third, fourth}
+    assert {*ranks(rule, NETWORK, SEED, 5, able, {third})} == {second, fourth}
+    assert ranks(rule, NETWORK, SEED, 5, {first: 0}) == ranks(rule, NETWORK, SEED, 5, {}) == ()
+
+
 def test_whoever_is_ahead_by_what_only_integers_can_tell_leads() -> None:
     for slot in range(20, 40):
         start = drawing(NETWORK, SEED, slot)
