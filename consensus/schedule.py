@@ -105,20 +105,25 @@ def _sortition(start: bytes, weights: Mapping[bytes, int], resting: Collection[b
     """`sortition_exact` of those alone whose number is near enough to 2⁶⁴ for their weight, in integers alone.
 
     With y = 1 − u ÷ 2⁶⁴, −log₂(1 − y) is at least y ÷ ln 2, and log2fix is never above the logarithm. So who is left out, its y
-    above weight × reach ÷ 2⁶⁴, has a key of at least reach × 2³² ÷ ln 2; below that, the keys that are found are the least of all.
+    at least weight × reach ÷ 2⁶⁴, has a key of at least reach × 2³² ÷ ln 2; below that, the keys that are found are the least of all.
+    Where a few have most of the weight the first reach is too short, and all numbers are kept while it grows.
     """
     reach = 1 + _NEAR * _TOP // (1 + sum(weights.values()))
+    near = [
+        (entity, weight)
+        for entity, weight in weights.items()  # `uniform` written out: a call for each would be a third of the cost
+        if _TOP - int.from_bytes(blake3(start + entity).digest(8), "big") <= weight * reach and entity not in resting
+    ]
+    numbers: list[tuple[int, bytes, int]] = []
     while True:
-        keys = [
-            (draw_key(uniform(start, entity), weight), entity)
-            for entity, weight in weights.items()  # `uniform` written out: a call for each would be a third of the cost
-            if _TOP - int.from_bytes(blake3(start + entity).digest(8), "big") <= weight * reach
-            and entity not in resting
-        ]
-        first = nsmallest(RANKS, keys)
+        first = nsmallest(RANKS, ((draw_key(uniform(start, entity), weight), entity) for entity, weight in near))
         if reach >= _TOP or (len(first) == RANKS and first[-1][0] < reach * _PER_LN2):
             return tuple(entity for _, entity in first)
+        numbers = numbers or [
+            (uniform(start, one), one, weight) for one, weight in weights.items() if one not in resting
+        ]
         reach *= 4
+        near = [(entity, weight) for number, entity, weight in numbers if _TOP - number < weight * reach]
 
 
 def _by_tiers(start: bytes, able: Mapping[bytes, int]) -> tuple[bytes, ...]:

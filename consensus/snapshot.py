@@ -210,6 +210,8 @@ def _tally(
     credits_of: Callable[[Digest], bytes | None],
 ) -> Tally:
     """The tally of the HOURs of those names: that of the checkpoint before and one more, where it is."""
+    if len(names) > law.params.window_hours or len({*names}) < len(names):
+        raise Malformed("a snapshot that names credits twice, or more of them than a window has")
     if before is not None and names and names == (*before.credit_digests, names[-1])[-len(names) :]:
         return advance(before.tally, _credits(credits_of(names[-1])), law.params.window_hours)
     return recompute(_credits(credits_of(name)) for name in names)

@@ -99,7 +99,7 @@ class HourCredits:
         """The credit of one name, if it has any; costs a binary search."""
 
         def name_at(number: int) -> bytes:
-            return self.packed[_ENTRY.size * number :][:_NAME_BYTES]
+            return self.packed[_ENTRY.size * number : _ENTRY.size * number + _NAME_BYTES]
 
         at = bisect_left(range(self.count), name, key=name_at)
         if at == self.count or name_at(at) != name:

@@ -39,9 +39,9 @@ class ReplicateLimits:
     era_hours: int = 168
     overlap_hours: int = 24
     """A receipt outlives its ERA by this, so that a day offline at the change costs nothing."""
-    challenge_hours: int = 3
-    """HOURs between challenges of one replica: eight within the time after which it is repaired. A challenge moves 512 KiB, 4 MB a day
-    for each replica; hourly it was 12, and no chunk more was kept."""
+    challenge_hours: int = 1
+    """HOURs between challenges of one replica. A challenge moves 512 KiB: hourly, 12 MB a day for each replica. More than 1 is for
+    simulations (node/overlay/README says what else has to change first)."""
     sync_hours: int = 24
     """HOURs, a multiple of challenge_hours, between notices of all holders for a chunk that has not exactly R,
     and between challenges of holders that were given up."""

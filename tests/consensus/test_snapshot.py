@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from consensus.encoding import Malformed
-from consensus.ids import Network
+from consensus.ids import Digest, Network
 from consensus.params import DEVNET
 from consensus.snapshot import Rows, credits_row, read, rows_of
 from consensus.state import State, at_slot
+from consensus.tally import HourCredits, Tally
 from tests.consensus.towns import Town
 from tests.consensus.worlds import FULL
 
@@ -77,6 +78,24 @@ def test_every_damage_is_told(town: Town) -> None:
         others = {name: change + row[len(change) :] for name, row in row_of(rows).items()}
         with pytest.raises(Malformed, match=sentence):
             read(town.law, rows.snapshot, others.get)
+
+
+def test_a_snapshot_that_names_credits_twice_or_too_many_is_refused_before_any_is_read(town: Town) -> None:
+    state = states(town)[-1]
+    most = town.law.params.window_hours
+
+    def unread(_name: Digest) -> bytes | None:
+        raise AssertionError("credits were read")
+
+    name = state.checkpoint.credit_digests[-1]
+    for names in ((name, name), tuple(Digest(at.to_bytes(32, "big")) for at in range(most + 1))):
+        doubled = tuple(
+            replace(one, credit_digests=names, tally=Tally(((HourCredits(0),) * len(names)), {}))
+            for one in state.recent
+        )
+        rows = rows_of(replace(state, recent=doubled, at_final=doubled[0]))
+        with pytest.raises(Malformed, match="names credits twice"):
+            read(town.law, rows.snapshot, unread)
 
 
 def test_a_snapshot_of_another_law_is_told(town: Town) -> None:

@@ -29,7 +29,7 @@ from node.overlay.machine import Action, Finished, Noted, Persist, Rejected, Sen
 from node.overlay.replicate import Replicate
 
 NETWORK = Network(b"n" * 32)
-FAST = replace(ReplicateLimits(), challenge_hours=1, jitter_ms=60_000, transfer_ms=600_000)
+FAST = replace(ReplicateLimits(), jitter_ms=60_000, transfer_ms=600_000)
 
 
 def node_id(number: int) -> NodeId:
