@@ -105,7 +105,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 }
 
 
-class Part:
+class Timetable:
     """What an honest node does at which time, whatever carries its messages: dial, and publish every so many ms."""
 
     def __init__(self, rng: Random, peers: Sequence[NodeId], at: int, speaks: int) -> None:
@@ -139,8 +139,8 @@ class Part:
 class Router:
     """An honest node: the daemon's router alone, with its connections and its blocklist."""
 
-    def __init__(self, keys: KeyPair, rng: Random, verify: CachedVerify, part: Part) -> None:
-        self.me, self.part = NodeId(keys.public), part
+    def __init__(self, keys: KeyPair, rng: Random, verify: CachedVerify, timetable: Timetable) -> None:
+        self.me, self.timetable = NodeId(keys.public), timetable
         self.gossip = Gossip(self.me, keys.sign_as_is, rng, verify, {TOPIC: _any})
         self._blocklist = Blocklist(BlockLimits())
         self._call = 0
@@ -149,7 +149,7 @@ class Router:
         """Be in the topic, and dial when it is time."""
         self._call += 1
         out = [*self.gossip.start(now), *self.gossip.on_command(now, self._call, Subscribe(TOPIC))]
-        return [*out, self.part.begin(now)]
+        return [*out, self.timetable.begin(now)]
 
     def handle(self, now: Millis, event: Event) -> Sequence[Action]:
         """What the event leads to."""
@@ -163,13 +163,13 @@ class Router:
             case PeerLost(peer):
                 return self.gossip.on_peer_lost(now, peer)
             case TimerFired(("siege", "join")):
-                return self.part.join(now)
+                return self.timetable.join(now)
             case TimerFired(("siege", "speak")):
-                data = self.part.speak(now)
+                data = self.timetable.speak(now)
                 if data is None:
                     return []
                 self._call += 1
-                return [*self.gossip.on_command(now, self._call, Publish(TOPIC, data)), self.part.again(now)]
+                return [*self.gossip.on_command(now, self._call, Publish(TOPIC, data)), self.timetable.again(now)]
             case TimerFired(key):
                 return self._judged(now, self.gossip.on_timer(now, key))
             case _:
@@ -189,14 +189,14 @@ class Router:
 class Flooder:
     """An honest node that floods: the baseline to the router."""
 
-    def __init__(self, keys: KeyPair, rng: Random, verify: CachedVerify, part: Part) -> None:
+    def __init__(self, keys: KeyPair, rng: Random, verify: CachedVerify, timetable: Timetable) -> None:
         del rng
-        self.me, self.part = NodeId(keys.public), part
+        self.me, self.timetable = NodeId(keys.public), timetable
         self._flood = Flood(keys, verify)
 
     def start(self, now: Millis) -> Sequence[Action]:
         """Dial when it is time."""
-        return [self.part.begin(now)]
+        return [self.timetable.begin(now)]
 
     def handle(self, now: Millis, event: Event) -> Sequence[Action]:
         """What the event leads to."""
@@ -207,10 +207,10 @@ class Flooder:
                 self._flood.on_peer(event)
                 return []
             case TimerFired(("siege", "join")):
-                return self.part.join(now)
+                return self.timetable.join(now)
             case TimerFired(("siege", "speak")):
-                data = self.part.speak(now)
-                return [] if data is None else [*self._flood.publish(now, TOPIC, data), self.part.again(now)]
+                data = self.timetable.speak(now)
+                return [] if data is None else [*self._flood.publish(now, TOPIC, data), self.timetable.again(now)]
             case _:
                 return []
 
@@ -438,8 +438,8 @@ def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> SiegeStage:
         others = [node for node in honest if node != me]
         chosen = derive(recipe.seed, "dials", me).sample(others, min(DIALS, len(others)))
         kind = Flooder if options.get("flood") else Router
-        part = Part(rng, chosen, world.now + attack.honest_ms, speaks * (me in publishers))
-        return kind(pairs[me], rng, verify, part)
+        timetable = Timetable(rng, chosen, world.now + attack.honest_ms, speaks * (me in publishers))
+        return kind(pairs[me], rng, verify, timetable)
 
     def intrude(me: NodeId, rng: Random, records: Mapping[Any, bytes]) -> Machine:
         del records
@@ -462,7 +462,7 @@ def _hush(world: World, publishers: Iterable[NodeId]) -> None:
     for node in publishers:
         machine = world.by_id[node].machine
         if isinstance(machine, Router | Flooder):
-            machine.part.hush(world.now + LAST_WORD_MS)
+            machine.timetable.hush(world.now + LAST_WORD_MS)
 
 
 def build(recipe: Recipe, recorded: Iterable[int]) -> tuple[World, Sequence[Check]]:

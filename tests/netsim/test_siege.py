@@ -75,7 +75,7 @@ def test_sybils_join_when_and_where_their_attack_says() -> None:
     honest = [node.machine for node in one.world.nodes[:NODES]]
     one.world.run(one.measures.begun + 2_000)
     honest = [node.machine for node in one.world.nodes[:NODES]]
-    assert all(len(each.part.peers) == min(DIALS, NODES - 1) for each in honest if isinstance(each, Router))
+    assert all(len(each.timetable.peers) == min(DIALS, NODES - 1) for each in honest if isinstance(each, Router))
 
 
 def test_a_censor_passes_on_all_but_one_publishers_messages() -> None:
