@@ -6,6 +6,7 @@ place to write).
 
 import argparse
 import json
+import os
 import resource
 import shlex
 import signal
@@ -44,7 +45,7 @@ from netsim import (
 from netsim.arguments import parser
 from netsim.checks import Broken, Check, judge
 from netsim.durability import DurabilityStage, Senseless
-from netsim.faults import Contradiction, Plan
+from netsim.faults import Contradiction, Plan, described
 from netsim.keeper import Arrive, Enter, Strike
 from netsim.live import AnyStage, Live
 from netsim.overlay import build, stage
@@ -85,11 +86,12 @@ def run(args: argparse.Namespace) -> int:
     minutes = args.minutes or table.get("minutes")
     what = recipe(base, nodes, seed, minutes, settings, more)
     out = Path(args.out) if args.out else None
+    command = _command(args.scenario, what, settings)
     if out is not None:
+        _ours(out, None if args.seeds else command)
         _writable(out)
     if args.seeds:
         return _run_seeds(args, out)
-    command = _command(args.scenario, what, settings)
     if base.kind == "economy":
         return _run_economy(what, command, out, as_json=args.json)
     made = _stage(what, real_signatures=args.real_signatures, counts_cpu=out is not None)
@@ -205,6 +207,17 @@ def _numbers(out: Path | None, made: AnyStage, said: report.Run) -> dict[str, An
     return report.result(made, said) if out is None else report.write(out, made, said)
 
 
+def _ours(folder: Path, command: str | None) -> None:
+    """See that a folder has no report of another run, of which some would stay and be taken for this one's; of seeds: none."""
+    kept = folder / "result.json"
+    if command is None:
+        taken = kept.exists()
+    else:
+        taken = (folder / batch.FILE).exists() or (kept.exists() and comparison.read(kept).get("command") != command)
+    if taken:
+        raise Unknown(f"{folder} has the report of another run: name another folder, or remove it first")
+
+
 def _writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".probe"
@@ -226,7 +239,9 @@ def _keep_tape(what: Recipe, broken: Broken, digest: str, folder: Path, *, shrin
         world, again = tape.perform(smaller, _build)
         if again is not None:
             kept = tape.capture(smaller, _build, again, world.digest())
-            print(f"{len(plan.faults)} of {len(what.plan.faults)} faults suffice ({runs} runs)", file=sys.stderr)
+            print(f"{len(plan.faults)} of {len(what.plan.faults)} faults suffice ({runs} runs):", file=sys.stderr)
+            for fault in plan.faults:
+                print(f"  {described(fault)}", file=sys.stderr)
     path = folder / f"{what.scenario}-{what.seed}.tape"
     tape.write(path, kept)
     print(f"{broken.check}: {broken.sentence}. Kept: lucid-netsim replay {path}", file=sys.stderr)
@@ -417,6 +432,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     try:
         code: int = args.does(args)
+        sys.stdout.flush()
     except (Unknown, Contradiction, Senseless) as error:
         print(f"lucid-netsim: {error}", file=sys.stderr)
         return USAGE
@@ -425,6 +441,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNAVAILABLE
     except KeyboardInterrupt:
         print("lucid-netsim: interrupted before there was a result; nothing more was written", file=sys.stderr)
+        return UNAVAILABLE
+    except BrokenPipeError:  # who read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNAVAILABLE
     except OSError as error:
         print(f"lucid-netsim: {error.filename or ''}: {error.strerror}", file=sys.stderr)

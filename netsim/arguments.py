@@ -21,6 +21,28 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number, at least 0, and not {text}")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < 1e6:
+        raise argparse.ArgumentTypeError(f"minutes above 0, and not {text}")
+    return minutes
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a folder, and not nothing")
+    return text
+
+
 def parser(does: Does) -> argparse.ArgumentParser:
     """The command line; `does` has what each command does."""
     whole = argparse.ArgumentParser(
@@ -53,6 +75,7 @@ def _of_runs(commands: Subparsers, does: Does) -> None:
     )
     made.add_argument(
         "--out",
+        type=_folder,
         metavar="DIR",
         help="a folder for the report, its figures and tables; counts each node's processor time, which costs some",
     )
@@ -78,14 +101,16 @@ def _of_questions(commands: Subparsers, does: Does) -> None:
     made.add_argument("--seeds", type=_count, default=4, metavar="K", help="so many seeds of each part (4)")
     made.add_argument("--jobs", type=_count, metavar="J", help="so many of them at a time (as many as there are cores)")
     made.add_argument("--whole", action="store_true", help="run every part with all nodes, however long it takes")
-    made.add_argument("--out", metavar="DIR", help="a folder for the page and the numbers")
+    made.add_argument("--out", type=_folder, metavar="DIR", help="a folder for the page and the numbers")
     made.add_argument("--json", action="store_true", help="one JSON object on the last line")
     made = commands.add_parser("hunt", help="draw random worlds and fault plans, and keep what breaks an invariant")
     made.set_defaults(does=does["hunt"])
-    made.add_argument("--minutes", type=float, default=10.0, metavar="M", help="how long, in real time (10)")
+    made.add_argument("--minutes", type=_minutes, default=10.0, metavar="M", help="how long, in real time (10)")
     made.add_argument("--seed", type=int, default=1, metavar="S", help="what the worlds are drawn from (1)")
-    made.add_argument("--world", type=int, metavar="K", help="this world alone, as a hunt named it")
-    made.add_argument("--out", metavar="DIR", default=".", help="where tapes of what broke are left (here)")
+    made.add_argument("--world", type=_number, metavar="K", help="this world alone, as a hunt named it")
+    made.add_argument(
+        "--out", type=_folder, metavar="DIR", default=".", help="where tapes of what broke are left (here)"
+    )
     made.add_argument("--json", action="store_true", help="one JSON object on the last line")
     made = commands.add_parser(
         "rehearse", help="play the daemon's own hosts under virtual time, with crashes and slow disks"

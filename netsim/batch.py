@@ -121,6 +121,7 @@ def merged(batch: Batch) -> dict[str, Any]:
         "scenario": first["scenario"],
         "nodes": first["nodes"],
         "options": first["options"],
+        "faults": first.get("faults", []),
         "virtual_s": first["virtual_s"],
         "seeds": [one["seed"] for one in batch.results],
         "ok": batch.ok,

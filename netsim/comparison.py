@@ -69,6 +69,9 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         mine, other = a["options"].get(key, "none"), b["options"].get(key, "none")
         if mine != other:
             wrong.append(f"option {key}: {mine} and {other}")
+    if (mine := a.get("faults", [])) != (other := b.get("faults", [])):
+        wrong += [f"fault in A alone: {one}" for one in mine if one not in other]
+        wrong += [f"fault in B alone: {one}" for one in other if one not in mine]
     if a["virtual_s"] != b["virtual_s"]:
         wrong.append(f"virtual seconds: {a['virtual_s']:g} and {b['virtual_s']:g}")
     wrong += [f"{name} was interrupted" for name, run in (("A", a), ("B", b)) if run.get("partial")]

@@ -83,7 +83,12 @@ def _plot_repairs(axes: Any, census: Census) -> None:
 
 
 def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
-    lines = [f"# durability: {numbers['nodes']} nodes, seed {numbers['seed']}", "", f"**{outcome(numbers)}.**", ""]
+    lines = [
+        f"# durability: {numbers['nodes']} nodes, seed {numbers['seed']}",
+        "",
+        f"**{outcome(numbers)[0].upper()}{outcome(numbers)[1:]}.**",
+        "",
+    ]
     if numbers["broken"]:
         lines += [f"> {numbers['broken']['check']}: {numbers['broken']['sentence']}", ""]
     low, high = numbers["lost_a_year_95"]
@@ -94,7 +99,10 @@ def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
         ("holders departed, copies made", f"{numbers['departed']}, {numbers['copies_made']}"),
         ("lies", ", ".join(f"{count} {name}" for name, count in numbers["lies"].items())),
         ("repairs", _repairs(numbers)),
-        ("chunk-years with so many copies", numbers["years_with_copies"]),
+        (
+            "chunk-years with so many copies",
+            ", ".join(f"{copies}: {years}" for copies, years in numbers["years_with_copies"].items()),
+        ),
         ("GB moved: copies, challenges", f"{numbers['moved_gb']['copies']}, {numbers['moved_gb']['challenges']}"),
         ("events", f"{numbers['events']:,}"),
         ("real time, peak memory", f"{numbers['wall_s']} s, {numbers['peak_mb']} MB"),

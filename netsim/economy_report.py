@@ -35,6 +35,7 @@ def result(stage: EconomyStage, run: Run) -> dict[str, Any]:
         "slots_of_the_last": stage.cut or stage.slots,
         "digest": stage.digest(),
         "table": [_short(row) for row in stage.rows],
+        "rows": {f"{row.strategy}, n = {row.n}, {row.rule}": _shares(row) for row in stage.rows},
         **{name: round(fmean([getattr(row, name) for row in stage.rows] or [0.0]), 4) for name in MEANS},
         "slots_per_s": round(slots / run.wall_s) if run.wall_s else None,
         "wall_s": round(run.wall_s, 2),
@@ -42,6 +43,11 @@ def result(stage: EconomyStage, run: Run) -> dict[str, Any]:
         "peak_mb": round(run.peak_mb),
         "command": run.command,
     }
+
+
+def _shares(row: Share) -> dict[str, float]:
+    """What of a row several runs are compared by."""
+    return {name: round(getattr(row, name), 4) for name in ("share_work", "share_slots", "ratio", "share_lucid")}
 
 
 def _short(row: Share) -> dict[str, Any]:
@@ -95,6 +101,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
         "n",
         "% work",
         "% slots",
+        "allowed",
         "ratio",
         "% LUCID",
         "LUCID",
@@ -106,13 +113,16 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
     for row in numbers["table"]:
         ratio = f"{row['ratio']:.2f} ± {row['error']:.2f}" + ("" if row["within"] else " !")
         shares = [f"{100 * row[name]:.2f}" for name in ("share_work", "share_slots", "share_lucid")]
+        allowed = "–" if row["bound"] is None else f"{100 * row['bound']:.2f}"
         tail = (
             f"{row['lucid']:,}",
             f"{row['misses']}",
             f"{100 * row['ever_led']:.0f} %",
             f"{100 * row['server_share_blocks']:.2f}",
         )
-        cells.append((row["strategy"], row["rule"], f"{row['n']}", shares[0], shares[1], ratio, shares[2], *tail))
+        cells.append(
+            (row["strategy"], row["rule"], f"{row['n']}", shares[0], shares[1], allowed, ratio, shares[2], *tail)
+        )
     widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
     for line in cells:
         words = [
@@ -121,7 +131,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
         ]
         lines.append("  " + "  ".join(words))
     lines.append(
-        f"  {numbers['slots']:,} slots a row in {numbers['wall_s']} s; Gini of work {numbers['gini_work']:.2f}, "
+        f"  {numbers['slots']:,} slots a row, {numbers['counted_slots']:,} of them counted, in {numbers['wall_s']} s; Gini of work {numbers['gini_work']:.2f}, "
         f"of slots {numbers['gini_slots']:.2f}, correlation {numbers['correlation']:.3f}"
     )
     if numbers["slots_of_the_last"] < numbers["slots"]:

@@ -81,7 +81,9 @@ MODELS: Final[Mapping[str, Model]] = {
             "sessions: they close at random, stored and shown as the rule asks",
         ),
         ("frames, forks and latency: everybody sees every block at once", "prices, money and why anybody takes part"),
-        ("a strategy of at most 20 % of the work leads in no more than 1.33 times its share of it, and a hundredth",),
+        (
+            "who has at most 20 % of the work, or of the nodes, leads in no more than 1.33 times its share of the work, and a hundredth",
+        ),
     ),
     "siege": Model(
         (

@@ -12,7 +12,7 @@ each fault, with the fields of its class below:
 """
 
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -222,6 +222,15 @@ def from_fields(kind: type[Fault], entry: object) -> Fault:
         else:
             values[name] = value
     return kind(**values)  # type: ignore[arg-type] # checked against the fields just above
+
+
+def described(fault: Fault) -> str:
+    """A fault in a line: its kind, and its fields as a plan in TOML has them."""
+    kind = next(name for name, one in KINDS.items() if type(fault) is one)
+    told = ", ".join(
+        f"{name} = {list(value) if isinstance(value, tuple) else value}" for name, value in asdict(fault).items()
+    )
+    return f"{kind}: {told}"
 
 
 def complaints(plan: Plan, nodes: int) -> list[str]:

@@ -335,6 +335,8 @@ def _attrition(nodes: int, ms: int, options: Options) -> tuple[Fault, ...]:
 def _churn(nodes: int, ms: int, options: Options) -> tuple[Fault, ...]:
     """Each node but the Server is down for `down` per cent of the time, an HOUR and a half between two of its ends."""
     down = 90 * MINUTE * options["down"] // 100
+    if not down:
+        return ()
     return (
         Churn(HOUR_MS // 2, max(HOUR_MS, ms - LAG_HOURS * HOUR_MS), 90 * MINUTE - down, down, tuple(range(1, nodes))),
     )

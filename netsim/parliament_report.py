@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from consensus.params import SERVER_RANK
 from netsim.parliament import AgreementStage
 from netsim.report import Run, outcome, table, told
 
@@ -28,19 +29,28 @@ def write(folder: Path, stage: AgreementStage, run: Run) -> dict[str, Any]:
     chain = reversed(stage.measures.canonical())
     rows = [{"slot": one.slot, "rank": one.rank, "entity": one.entity.hex(), "block": one.block.hex()} for one in chain]
     table(folder / "blocks.csv", rows)
-    (folder / "report.md").write_text("\n\n".join(["# " + numbers["scenario"], *say(numbers)]) + "\n")
+    broken = numbers["broken"]
+    reason = [f"> {broken['check']}: {broken['sentence']}"] if broken else []
+    again = ["Run it again, to the same trace:", f"    {numbers['command']}"]
+    (folder / "report.md").write_text("\n\n".join(["# " + numbers["scenario"], *say(numbers), *reason, *again]) + "\n")
     return numbers
 
 
 def say(numbers: Mapping[str, Any]) -> list[str]:
     """The run in a few lines."""
     lag, spread = numbers["final_lag_hours"], numbers["spread_ms"]
-    ranks = ", ".join(f"{rank} {count}" for rank, count in numbers["by_rank"].items())
+    by_rank = {int(rank): count for rank, count in numbers["by_rank"].items()}
+    ranks = ", ".join(f"{count} of rank {rank}" for rank, count in by_rank.items() if rank != SERVER_RANK)
+    final = (
+        "nothing became final"
+        if lag["p50"] is None
+        else f"final: HOUR {numbers['final_hour']} at the last of all; a checkpoint is final {lag['p50']} HOUR(s) later, {lag['max']} at the most"
+    )
     lines = [
         f"{numbers['scenario']}: {numbers['nodes']} nodes, seed {numbers['seed']}, {numbers['virtual_s'] / 3600:.1f} hours: {outcome(numbers)}",
         f"  {numbers['blocks']} blocks in {numbers['slots']} slots ({100 * numbers['filled']:.1f} %), {numbers['forked']} on other branches",
-        f"  final: HOUR {numbers['final_hour']} at the last of all; a checkpoint is final {lag['p50']} HOURs later, {lag['max']} at the most",
-        f"  ranks: {ranks}; the Server made {100 * numbers['server_share_blocks']:.1f} % of the blocks",
+        f"  {final}",
+        f"  published: {ranks}, {by_rank.get(SERVER_RANK, 0)} by the Server for want of a rank; in all the Server made {100 * numbers['server_share_blocks']:.1f} % of the blocks",
         f"  a block is everywhere after {spread['p50']} ms (p50), {spread['p99']} ms (p99)",
     ]
     if numbers["expelled"]:

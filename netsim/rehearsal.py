@@ -277,11 +277,16 @@ def rehearse(seed: int, nodes: int, minutes: int) -> Rehearsed:
     before = running._ALLOW_DETERMINISTIC_SCHEDULING, running._r.getstate()
     running._ALLOW_DETERMINISTIC_SCHEDULING = True
     running._r.seed(seed)
+    stopped, virtual_s = False, 0.0
     try:
         virtual_s = trio.run(main, clock=MockClock(autojump_threshold=0))
+    except* KeyboardInterrupt:  # which trio may hand on within groups
+        stopped = True
     finally:
         running._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
         running._r.setstate(before[1])
+    if stopped:
+        raise KeyboardInterrupt
     return made.told(virtual_s)
 
 

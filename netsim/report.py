@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from netsim.adversaries import Intruder
 from netsim.checks import Broken
+from netsim.faults import described
 from netsim.figures import draw, overlay_figures
 from netsim.measures import LATENCY_STEP_MS, Measures
 from netsim.overlay import Stage
@@ -41,6 +42,7 @@ def told(run: Run, world: World, begun: int, broken: Broken | None) -> dict[str,
         "seed": run.recipe.seed,
         "nodes": run.recipe.nodes,
         "options": dict(run.recipe.options),
+        "faults": [described(fault) for fault in run.recipe.plan.faults],
         "virtual_s": (world.now - begun) / 1000,
         "partial": run.partial,
         "ok": broken is None and not run.partial,
@@ -189,6 +191,10 @@ def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
             if numbers["look_ups_found"]
             else "none found its node",
         ),
+        (
+            "look-ups of what adversaries hide, found",
+            f"{numbers['target_look_ups_found']} of {numbers['target_look_ups']}",
+        ),
         ("received a node, median and most", _said(load["bytes_in_per_s"], "B/s")),
         ("sent a node, median and most", _said(load["bytes_out_per_s"], "B/s")),
         ("processor time a node, median and most", _said(load["cpu_ms_per_hour"], "ms a virtual hour")),
@@ -202,6 +208,8 @@ def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
     ]
     lines += ["", "What happened in the network:", ""]
     lines += [f"- {name}: {count:,}" for name, count in numbers["network"].items()]
+    if numbers["faults"]:
+        lines += ["", "Faults of the plan:", "", *(f"- {one}" for one in numbers["faults"])]
     options = ", ".join(f"{key} = {value}" for key, value in numbers["options"].items())
     lines += ["", f"Options: {options}. Run it again, to the same trace:", "", f"    {run.command}", ""]
     return "\n".join(lines)

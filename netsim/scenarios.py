@@ -103,8 +103,10 @@ def _burst(measures: Measures, _until: int, options: Options) -> None:
 
 def _churn(nodes: int, options: Options) -> tuple[Fault, ...]:
     """Each node but the seeds goes `rate` per cent of an hour's worth: mean session 1 h · 100 / rate, ten minutes away."""
+    if not options["rate"]:
+        return ()
     begin = options["join_s"] * 1000 + 3 * MINUTE
-    session = 3_600_000 * 100 // max(1, options["rate"])
+    session = 3_600_000 * 100 // options["rate"]
     return (Churn(begin, begin + options["churn_min"] * MINUTE, session, 10 * MINUTE, tuple(range(SEEDS, nodes))),)
 
 

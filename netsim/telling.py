@@ -21,11 +21,19 @@ def _overlay(numbers: Mapping[str, Any]) -> list[str]:
         found += (
             f"; median {numbers['look_up_hops']} hops, {numbers['look_up_queries']} queries, {numbers['look_up_ms']} ms"
         )
+    hidden = (
+        [
+            f"  of {numbers['target_look_ups']} look-ups of what {numbers['adversaries']} adversaries hide, {numbers['target_look_ups_found']} found it"
+        ]
+        if numbers["target_look_ups"]
+        else []
+    )
     return [
         f"{numbers['scenario']}, {numbers['nodes']} nodes, seed {numbers['seed']}: {outcome(numbers)}",
-        f"  {numbers['virtual_s']:.0f} virtual seconds, {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB",
+        f"  {numbers['virtual_s']:,.0f} virtual seconds, {numbers['events']:,} events in {numbers['wall_s']} s, {numbers['peak_mb']} MB",
         told if latency["p50"] is None else f"{told}; p50 {latency['p50']} ms, p99 {latency['p99']} ms",
         found,
+        *hidden,
         f"  trace {numbers['digest']}",
     ]
 

@@ -73,6 +73,8 @@ def _differences(
         one, another = a["options"].get(key, "none"), b["options"].get(key, "none")
         if one != another:
             told.append(f"option {key}: {one} and {another}")
+    if a.get("faults", []) != b.get("faults", []):
+        told.append("the faults of the plan")
     if a["virtual_s"] != b["virtual_s"]:
         told.append(f"virtual seconds: {a['virtual_s']:g} and {b['virtual_s']:g}")
     if len(mine) != len(other):
@@ -93,7 +95,7 @@ def say(compared: Versus) -> list[str]:
     )
     if compared.needed is not None:
         lines.append(
-            f"so few runs cannot tell any difference from luck: of so many figures {compared.needed} seeds on both sides could"
+            f"too few seeds to tell a difference from luck: for so many figures both sides need at least {compared.needed}"
         )
     rows = [("", "A", "B", "B / A", "chance", "")]
     for one in compared.rows:
@@ -108,4 +110,4 @@ def say(compared: Versus) -> list[str]:
 
 
 def _spell(one: Estimate) -> str:
-    return f"{one.mean:,.5g} ± {one.high - one.mean:.2g}"
+    return f"{one.mean:,.5g}" + (f" ± {one.high - one.mean:.2g}" if one.seeds > 1 else "")

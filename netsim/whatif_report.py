@@ -50,7 +50,7 @@ def numbers(
 def say(told: Mapping[str, Any]) -> Iterator[str]:
     """It in lines for people."""
     network = told["network"]
-    yield f"{network['nodes']:,} nodes as described, {len(told['seeds'])} seeds: {answer(told)}"
+    yield f"{network['nodes']:,} nodes as described, {len(told['seeds'])} seed{'s' if len(told['seeds']) > 1 else ''}: {answer(told)}"
     rows = [("", "expected", "95 % interval", "unit"), *(_row(one) for one in told["answers"])]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
@@ -69,14 +69,25 @@ def short_of(told: Mapping[str, Any]) -> list[str]:
 
 def answer(told: Mapping[str, Any]) -> str:
     """The answer in a sentence."""
-    wanting = short_of(told)
-    return f"{len(wanting)} of these figures are not enough" if wanting else "nothing of it is short"
+    if told["broken"]:
+        return "an invariant broke: see below"
+    wanting = len(short_of(told))
+    return (
+        f"{wanting} of these figures {'is' if wanting == 1 else 'are'} not enough"
+        if wanting
+        else "nothing of it is short"
+    )
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
     value = one["value"]
-    between = f"{value['low']:,.3g} … {value['high']:,.3g}" if value["high"] > value["low"] else ""
-    return one["name"], f"{value['mean']:,.3g}", between, one["unit"]
+    between = f"{_spell(value['low'])} … {_spell(value['high'])}" if value["high"] > value["low"] else ""
+    return one["name"], _spell(value["mean"]), between, one["unit"]
+
+
+def _spell(value: float) -> str:
+    """Three digits, and no exponent for what is large."""
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
 def write(folder: Path, told: Mapping[str, Any]) -> Path:

@@ -107,7 +107,7 @@ def test_a_difference_is_told_from_luck_seed_by_seed() -> None:
 def test_few_seeds_say_how_many_it_takes_and_luck_is_no_difference() -> None:
     found = versus(runs(1.0, 2.0, 3.0), runs(1.5, 2.5, 3.5))
     assert found.needed == 6
-    assert "6 seeds on both sides" in "\n".join(say(found))
+    assert "both sides need at least 6" in "\n".join(say(found))
     scattered = versus(runs(*range(12)), runs(*[float(11 - number) for number in range(12)]))
     assert not any(one.differs for one in scattered.rows)
 

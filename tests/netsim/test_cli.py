@@ -153,6 +153,8 @@ def test_what_broke_is_kept_shrunk_and_breaks_again_exactly(
     assert not numbers["ok"]
     assert numbers["broken"]["check"] == "Directories"
     assert "1 of 3 faults suffice" in err
+    assert "\n  cut: name = forever, at = " in err
+    assert all(one in (out / "report.md").read_text() for one in numbers["faults"])
     path = out / "bootstrap-1.tape"
     assert f"lucid-netsim replay {path}" in err
     kept = tape.read(path, ORDERS)

@@ -27,6 +27,13 @@ A: dict[str, Any] = {
 }
 
 
+def test_faults_of_one_side_alone_are_a_difference() -> None:
+    cut, freeze = "cut: at = 100000", "freeze: at = 5"
+    assert compare(A | {"faults": [cut]}, A | {"faults": [cut, freeze]}).differ == [f"fault in B alone: {freeze}"]
+    assert compare(A | {"faults": [cut]}, A).differ == [f"fault in A alone: {cut}"]
+    assert compare(A | {"faults": [cut]}, A | {"faults": [cut]}).differ == []
+
+
 def test_the_same_run_twice_differs_in_nothing() -> None:
     compared = compare(A, A)
     assert (compared.differ, compared.same_trace) == ([], True)

@@ -298,10 +298,12 @@ def test_a_run_leaves_a_report_and_says_by_its_exit_code_whether_the_target_was_
     assert len(table) > 200
     heavy = ["--option", "departures=99", "--option", "repair_h=96", "--option", "challenge_h=24"]
     words[words.index("chunks=6")], words[words.index("challenge_h=6")] = "chunks=25", "kb_s=50"
-    assert main([*words, *heavy, "--out", str(tmp_path)]) == BROKE
+    assert main([*words, *heavy, "--out", str(tmp_path)]) == USAGE
+    assert "has the report of another run" in capsys.readouterr().err
+    assert main([*words, *heavy, "--out", str(tmp_path / "heavy")]) == BROKE
     numbers = lines(capsys.readouterr().out)
     assert numbers["broken"]["check"] == "Target"
-    tape = next(tmp_path.glob("*.tape"))
+    tape = next((tmp_path / "heavy").glob("*.tape"))
     assert main(["replay", str(tape), "--json"]) == BROKE
     assert lines(capsys.readouterr().out)["digest"] == numbers["digest"]
     assert main([*words, "--option", "departures=100"]) == USAGE

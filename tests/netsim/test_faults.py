@@ -24,6 +24,7 @@ from netsim.faults import (
     StepClock,
     apply,
     complaints,
+    described,
     expand,
     parse,
 )
@@ -49,6 +50,11 @@ targets = [2]
 name = "atlantic"
 at = 9_000
 """
+
+
+def test_a_fault_is_described_by_its_kind_and_its_fields() -> None:
+    assert described(Freeze(2, 100_000, 5_000)) == "freeze: node = 2, at = 100000, for_ms = 5000"
+    assert described(Cut("a", 7, (0,), (1, 2))) == "cut: name = a, at = 7, sources = [0], targets = [1, 2], for_ms = 0"
 
 
 def test_a_plan_is_read_from_toml() -> None:

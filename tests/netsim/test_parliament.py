@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from netsim import parliament_report
 from netsim.__main__ import BROKE, HELD, main
 from netsim.checks import judge
 from netsim.parliament import HOUR_MS, SITTINGS, AgreementStage, stage
@@ -58,7 +59,14 @@ def test_where_too_many_are_dead_finality_stops_and_the_run_says_so(
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["broken"]["check"] == "Finalises"
     assert said["blocks"] > 0
+    assert "  nothing became final" in parliament_report.say(said)
     assert [*tmp_path.iterdir()] == [tmp_path / "agree-dead-1.tape"]
+
+
+def test_nodes_that_are_never_down_are_no_churn() -> None:
+    made = played("agree-churn", 4, 5, down=0)
+    assert made.broken is None, made.broken
+    assert made.world.counts["crashes"] == 0
 
 
 def test_one_seed_is_one_trace(capsys: pytest.CaptureFixture[str]) -> None:

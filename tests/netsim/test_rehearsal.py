@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from netsim.__main__ import main
-from netsim.rehearsal import NODES, Rehearsed, rehearse
+from netsim.rehearsal import NODES, Rehearsal, Rehearsed, rehearse
 from node.net.host import Host
 from node.overlay.reconcile import Reconcile
 from tests.netsim.test_cli import ROOT
@@ -64,6 +64,17 @@ def test_a_host_that_takes_its_time_to_stop_is_found_out(monkeypatch: pytest.Mon
 
 def _some(count: int) -> list[Rehearsed]:
     return [rehearse(seed, 6, 12) for seed in range(count)]
+
+
+def test_ctrl_c_within_groups_of_tasks_is_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run(_rehearsal: Rehearsal) -> None:
+        raise BaseExceptionGroup("tasks", [BaseExceptionGroup("of tasks", [KeyboardInterrupt()])])
+
+    monkeypatch.setattr(Rehearsal, "run", run)
+    assert main(["rehearse"]) == 3
+    assert capsys.readouterr().err.startswith("lucid-netsim: interrupted")
 
 
 def test_the_scheduling_of_everything_else_is_left_as_it_was() -> None:

@@ -12,7 +12,7 @@ import pytest
 from netsim.__main__ import main
 
 KEYS = {
-    *("scenario", "seed", "nodes", "options", "virtual_s", "partial", "ok", "broken", "digest", "command"),
+    *("scenario", "seed", "nodes", "options", "faults", "virtual_s", "partial", "ok", "broken", "digest", "command"),
     *(
         "events",
         "events_per_s",

@@ -151,8 +151,8 @@ def test_a_siege_is_run_reported_and_its_tape_runs_again(
     # A router that never asks for what it missed is found out.
     monkeypatch.setattr(LazyPush, "on_ihave", lambda *_: [])
     words[3:] = ["40", "--option", "rate=50", "--option", "links=40"]
-    assert main([*words, "--out", str(tmp_path)]) == 1
-    assert main(["replay", str(tmp_path / "gossip-cold-boot-1.tape")]) == 1
+    assert main([*words, "--out", str(tmp_path / "broken")]) == 1
+    assert main(["replay", str(tmp_path / "broken" / "gossip-cold-boot-1.tape")]) == 1
     assert "NothingLost" in capsys.readouterr().out
 
 

@@ -199,8 +199,11 @@ async def test_a_lost_display_ends_the_capture_after_telling_the_gap() -> None:
                 pieces.append(await receive.receive())
             pieces += [piece async for piece in receive]
     assert isinstance(pieces[0], Fragment)
-    assert [type(piece) for piece in pieces].count(Gap) == 1
     assert isinstance(pieces[-1], Gap)
+    gaps = [isinstance(piece, Gap) for piece in pieces]
+    assert not any(gap and again for gap, again in pairwise(gaps)), (
+        "one loss is one gap; a slow machine may have had others before"
+    )
 
 
 class Heard:
