@@ -85,19 +85,21 @@ def unbounded(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "check"),
+    ("plant", "check", "kind"),
     [
-        (lost_message, "Directories"),
-        (double_vote, "CrookedCaught"),
-        (unrepaired, "Mended"),
-        (unbounded, "KeptBounded"),
+        (lost_message, "Directories", "overlay"),
+        (double_vote, "CrookedCaught", "agreement"),
+        (unrepaired, "Mended", "durability"),
+        (unbounded, "KeptBounded", "overlay"),
     ],
 )
 def test_a_planted_bug_is_found_within_the_budget(
-    plant: Callable[[pytest.MonkeyPatch], None], check: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plant: Callable[[pytest.MonkeyPatch], None], check: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plant(monkeypatch)
     for number in range(BUDGET):
+        if named(drawn(3, number).scenario).kind != kind:
+            continue  # a hunt plays it, too, and finds nothing of this bug there
         found = hunt(3, [number], 0, _build, lambda _prey: None)
         if found and found[0].broken is not None and found[0].broken.check == check:
             break
