@@ -122,6 +122,12 @@ def _run_seeds(args: argparse.Namespace, out: Path | None) -> int:
         (out / batch.FILE).write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
         lines = [*lines, f"  report: {page.write(out, numbers, lines)}"]
     print(json.dumps(numbers, ensure_ascii=False) if args.json else "\n".join(lines))
+    for one in played.results:
+        if (broken := one.get("broken")) is not None:
+            folder = Path() if out is None else out / f"seed-{one['seed']}"
+            path = folder / f"{one['scenario']}-{one['seed']}.tape"
+            kept = f" Kept: lucid-netsim replay {path}" if path.exists() else ""
+            print(f"seed {one['seed']}: {broken['check']}: {broken['sentence']}.{kept}", file=sys.stderr)
     return UNAVAILABLE if played.partial else HELD if played.ok else BROKE
 
 

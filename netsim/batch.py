@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Final, NamedTuple
 
 from netsim.comparison import leaves
@@ -138,8 +139,12 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
     lines = [f"{numbers['scenario']}, {numbers['nodes']} nodes, {len(numbers['seeds'])} seeds: {state}"]
     lines += [f"  seed {seed}: {check} broke" for seed, check in numbers["broken"].items()]
     rows = [("", "mean", "95 % interval", "least", "most")]
+    same = []
     for name, one in numbers["figures"].items():
-        low, high = one["low"], one["high"]
+        if one["least"] == one["most"] and len(numbers["seeds"]) > 1:
+            same.append(f"{name} {one['mean']:,.6g}")
+            continue
+        low, high = one["low"] if one["least"] < 0 else max(0.0, one["low"]), one["high"]
         rows.append(
             (name, f"{one['mean']:,.6g}", f"{low:,.5g} … {high:,.5g}", f"{one['least']:,.6g}", f"{one['most']:,.6g}")
         )
@@ -147,4 +152,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
     for row in rows:
         cells = "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
         lines.append(f"  {row[0]:<{widths[0]}}{cells}")
+    if same:
+        told = f"the same with every seed: {', '.join(same)}"
+        lines += wrap(told, 110, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
     return lines

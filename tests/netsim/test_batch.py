@@ -41,7 +41,9 @@ def test_seeds_side_by_side_are_what_they_are_one_by_one(tmp_path: Path, capsys:
     assert together["seeds"] == [3, 4, 5]
     assert together["figures"]["messages"]["mean"] == 10
     assert main(["run", *WORDS, "--seeds", "2", "--jobs", "1"]) == 0
-    assert "2 seeds: every invariant held" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 seeds: every invariant held" in said
+    assert "the same with every seed: virtual_s 840," in said
 
 
 def test_a_seed_that_breaks_is_named_and_its_tape_is_in_its_folder(
@@ -51,7 +53,9 @@ def test_a_seed_that_breaks_is_named_and_its_tape_is_in_its_folder(
 
     (tmp_path / "mine.toml").write_text(CUT_OFF)
     assert main(["run", str(tmp_path / "mine.toml"), "--seeds", "2", "--out", str(tmp_path / "out")]) == 1
-    assert "BROKEN" in capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert "BROKEN" in said
+    assert f"Kept: lucid-netsim replay {tmp_path / 'out' / 'seed-2' / 'bootstrap-2.tape'}" in told
     numbers = json.loads((tmp_path / "out" / FILE).read_text())
     assert numbers["broken"] == {"1": "Directories", "2": "Directories"}
     assert len([*(tmp_path / "out").glob("seed-*/*.tape")]) == 2
