@@ -79,9 +79,7 @@ def account(replica: ConsensusReplica, node: NodeId) -> Mapping[str, Any]:
     misses = at.misses.get(entity, ())
     known = at.tally.sums.get(node, Credit(0, 0))
     hours = [
-        {"hour": hour.hour, **credit._asdict()}
-        for hour in at.tally.hours[-24:]
-        if (credit := hour.get(node)) is not None
+        {"hour": hour.hour, **credit._asdict()} for hour in at.tally.hours if (credit := hour.get(node)) is not None
     ]
     waiting = {hour: of[node].work._asdict() for hour, of in sorted(at.reports.items()) if node in of}
     return {
@@ -97,7 +95,7 @@ def account(replica: ConsensusReplica, node: NodeId) -> Mapping[str, Any]:
         "window_hours": replica.params.window_hours,
         "work_mb": known.work,
         "floors": known.floors,
-        "hours": hours,
+        "hours": hours[-24:],
         "not_settled": [{"hour": hour, **work} for hour, work in waiting.items()],
         "misses": list(misses),
         "led": len(at.led.get(entity, ())),
