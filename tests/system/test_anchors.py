@@ -66,7 +66,8 @@ async def test_a_session_is_anchored_whatever_dies_and_verified_with_nothing_but
                 with trio.fail_after(60):
                     while not (found := workers(running.pid)):  # on a busy machine it may be beginning anew just now
                         await trio.sleep(0.05)
-                os.kill(found[0], signal.SIGKILL)
+                (worker,) = found
+                os.kill(worker, signal.SIGKILL)
                 await anchors(
                     home, lambda facts: facts["sessions"].get(session, {}).get("state") in {"anchored", "final"}
                 )

@@ -197,13 +197,12 @@ async def test_a_lost_display_ends_the_capture_after_telling_the_gap() -> None:
             async with virtual_display(*SCREEN) as display:
                 nursery.start_soon(run, display)
                 pieces.append(await receive.receive())
+            lost = now()
             pieces += [piece async for piece in receive]
     assert isinstance(pieces[0], Fragment)
+    # A busy machine may have had gaps while there still was a display.
+    assert len([piece for piece in pieces if isinstance(piece, Gap) and piece.last >= lost]) == 1
     assert isinstance(pieces[-1], Gap)
-    gaps = [isinstance(piece, Gap) for piece in pieces]
-    assert not any(gap and again for gap, again in pairwise(gaps)), (
-        "one loss is one gap; a slow machine may have had others before"
-    )
 
 
 class Heard:
