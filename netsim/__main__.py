@@ -124,8 +124,8 @@ def _run_seeds(args: argparse.Namespace, out: Path | None) -> int:
     print(json.dumps(numbers, ensure_ascii=False) if args.json else "\n".join(lines))
     for one in played.results:
         if (broken := one.get("broken")) is not None:
-            folder = Path() if out is None else out / f"seed-{one['seed']}"
-            path = folder / f"{one['scenario']}-{one['seed']}.tape"
+            folder = Path() if out is None else batch.folder(out, one["seed"])
+            path = _tape_in(folder, one["scenario"], one["seed"])
             kept = f" Kept: lucid-netsim replay {path}" if path.exists() else ""
             print(f"seed {one['seed']}: {broken['check']}: {broken['sentence']}.{kept}", file=sys.stderr)
     return UNAVAILABLE if played.partial else HELD if played.ok else BROKE
@@ -231,6 +231,10 @@ def _writable(folder: Path) -> None:
     probe.unlink()
 
 
+def _tape_in(folder: Path, scenario: str, seed: int) -> Path:
+    return folder / f"{scenario}-{seed}.tape"
+
+
 def _keep_tape(what: Recipe, broken: Broken, digest: str, folder: Path, *, shrink: int) -> None:
     """Leave what broke on a tape, its fault plan shrunk within a budget of runs."""
     kept = tape.capture(what, _build, broken, digest)
@@ -248,7 +252,7 @@ def _keep_tape(what: Recipe, broken: Broken, digest: str, folder: Path, *, shrin
             print(f"{len(plan.faults)} of {len(what.plan.faults)} faults suffice ({runs} runs):", file=sys.stderr)
             for fault in plan.faults:
                 print(f"  {described(fault)}", file=sys.stderr)
-    path = folder / f"{what.scenario}-{what.seed}.tape"
+    path = _tape_in(folder, what.scenario, what.seed)
     tape.write(path, kept)
     print(f"{broken.check}: {broken.sentence}. Kept: lucid-netsim replay {path}", file=sys.stderr)
 

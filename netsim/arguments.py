@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 Does: TypeAlias = Mapping[str, Callable[[argparse.Namespace], int]]
@@ -15,15 +16,9 @@ def _option(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number, at least 1, and not {text}")
-    return int(text)
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number, at least 0, and not {text}")
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"a whole number, at least {least}, and not {text}")
     return int(text)
 
 
@@ -107,7 +102,9 @@ def _of_questions(commands: Subparsers, does: Does) -> None:
     made.set_defaults(does=does["hunt"])
     made.add_argument("--minutes", type=_minutes, default=10.0, metavar="M", help="how long, in real time (10)")
     made.add_argument("--seed", type=int, default=1, metavar="S", help="what the worlds are drawn from (1)")
-    made.add_argument("--world", type=_number, metavar="K", help="this world alone, as a hunt named it")
+    made.add_argument(
+        "--world", type=partial(_count, least=0), metavar="K", help="this world alone, as a hunt named it"
+    )
     made.add_argument(
         "--out", type=_folder, metavar="DIR", default=".", help="where tapes of what broke are left (here)"
     )

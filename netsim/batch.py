@@ -55,7 +55,7 @@ def play(
 
     def one(seed: int) -> Mapping[str, Any] | None:
         nonlocal done
-        more = [] if out is None else ["--out", str(out / f"seed-{seed}")]
+        more = [] if out is None else ["--out", str(folder(out, seed))]
         command = [sys.executable, "-m", "netsim", "run", *words, "--seed", str(seed), "--json", *more]
         with lock:
             if over.is_set():
@@ -93,6 +93,11 @@ def play(
             raise
     results = tuple(one for one in found if one is not None)
     return Batch(results, len(results) < len(seeds))
+
+
+def folder(out: Path, seed: int) -> Path:
+    """Where in a batch's folder a seed has its own."""
+    return out / f"seed-{seed}"
 
 
 def cores() -> int:

@@ -7,7 +7,7 @@ rejected) that a result lacks were never moved and count as 0.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -63,12 +63,18 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     return Comparison(_differences(a, b), a["digest"] == b["digest"], pairs)
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    wrong = [f"{key}: {a[key]} and {b[key]}" for key in SETTINGS if a[key] != b[key]]
+def set_differently(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Which settings, of those names, and which options two results do not share, a sentence each."""
+    wrong = [f"{key}: {a[key]} and {b[key]}" for key in names if a[key] != b[key]]
     for key in dict.fromkeys([*a["options"], *b["options"]]):
         mine, other = a["options"].get(key, "none"), b["options"].get(key, "none")
         if mine != other:
             wrong.append(f"option {key}: {mine} and {other}")
+    return wrong
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    wrong = set_differently(a, b, SETTINGS)
     if (mine := a.get("faults", [])) != (other := b.get("faults", [])):
         wrong += [f"fault in A alone: {one}" for one in mine if one not in other]
         wrong += [f"fault in B alone: {one}" for one in other if one not in mine]

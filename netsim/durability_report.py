@@ -9,7 +9,7 @@ from typing import Any, Final
 from netsim.census import Census
 from netsim.durability import DurabilityStage, challenge_hours
 from netsim.figures import Figure, draw, empty, percent_axis
-from netsim.report import Run, outcome, table, told
+from netsim.report import Run, capitalised, outcome, table, told
 from node.overlay.custody import HOUR_MS
 
 CHALLENGE_MB: Final = 32 * 16384 / 1e6
@@ -86,7 +86,7 @@ def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
     lines = [
         f"# durability: {numbers['nodes']} nodes, seed {numbers['seed']}",
         "",
-        f"**{outcome(numbers)[0].upper()}{outcome(numbers)[1:]}.**",
+        f"**{capitalised(outcome(numbers))}.**",
         "",
     ]
     if numbers["broken"]:

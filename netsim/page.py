@@ -13,6 +13,7 @@ from typing import Any, Final
 from netsim.batch import FILE
 from netsim.comparison import leaves
 from netsim.explaining import explained
+from netsim.report import capitalised
 from netsim.scenarios import named
 
 NAME: Final = "report.html"
@@ -39,7 +40,7 @@ def page(numbers: Mapping[str, Any], said: Sequence[str], figures: Mapping[str, 
     options = [(name, str(value), told["options"][name]["means"]) for name, value in dict(numbers["options"]).items()]
     parts = [
         f"<h1>{text(title)}</h1>",
-        f"<p>{text(told['shows'][0].upper() + told['shows'][1:])}.</p>",
+        f"<p>{text(capitalised(told['shows']))}.</p>",
         f'<p class="answer{"" if numbers["ok"] else " broke"}">{text(_answer(numbers))}</p>',
         *([] if many else _lines(said[1:])),
         "<h2>What was asked</h2>" + tabled(("option", "value", "meaning"), options),

@@ -144,6 +144,11 @@ def table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerows(rows)
 
 
+def capitalised(sentence: str) -> str:
+    """A sentence as it begins a line."""
+    return sentence[0].upper() + sentence[1:]
+
+
 def outcome(numbers: Mapping[str, Any]) -> str:
     """How a run ended, for people."""
     if numbers["partial"]:
@@ -160,7 +165,7 @@ def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
     lines = [
         f"# {numbers['scenario']}: {numbers['nodes']} nodes, seed {numbers['seed']}",
         "",
-        f"{named(numbers['scenario']).shows[0].upper()}{named(numbers['scenario']).shows[1:]}. **{state[0].upper()}{state[1:]}.**",
+        f"{capitalised(named(numbers['scenario']).shows)}. **{capitalised(state)}.**",
         "",
     ]
     if numbers["broken"]:

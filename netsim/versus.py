@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from netsim.batch import MACHINE, figures
-from netsim.comparison import SETTINGS
+from netsim.comparison import SETTINGS, set_differently
 from netsim.significance import LEVEL, Estimate, chance, estimate, holm, least_chance, seeds_needed
 
 
@@ -68,11 +68,7 @@ def versus(a: Mapping[str, Any], b: Mapping[str, Any]) -> Versus:
 def _differences(
     a: Mapping[str, Any], b: Mapping[str, Any], mine: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    told = [f"{key}: {a[key]} and {b[key]}" for key in SETTINGS if key != "seed" and a[key] != b[key]]
-    for key in dict.fromkeys([*a["options"], *b["options"]]):
-        one, another = a["options"].get(key, "none"), b["options"].get(key, "none")
-        if one != another:
-            told.append(f"option {key}: {one} and {another}")
+    told = set_differently(a, b, [key for key in SETTINGS if key != "seed"])
     if a.get("faults", []) != b.get("faults", []):
         told.append("the faults of the plan")
     if a["virtual_s"] != b["virtual_s"]:
