@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from consensus.ids import NodeId, SessionId
 from consensus.params import DEVNET
 from consensus.replica import ConsensusReplica
 from consensus.storage import Storage, StoredChunk, StoredSession
-from consensus.tally import Work
+from consensus.tally import Credit, HourCredits, Tally, Work
 from node.commands import asking
 from node.commands.listing import _stored
 from node.commands.status import _chain
@@ -87,6 +88,17 @@ def test_an_account_adds_up(town: Town, replica: ConsensusReplica) -> None:
     assert all(row["storage"] == 100 for row in facts["not_settled"])
     assert 0 < facts["weight"] < facts["weight_of_all"]
     assert facts["live_ppm"] == 1_000_000 if len(facts["misses"]) < 2 else facts["live_ppm"] < 1_000_000
+
+
+def test_who_was_away_for_days_is_told_of_its_last_24_hours(
+    town: Town, replica: ConsensusReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, (state, slot) = town.village.nodes[2], replica.next()
+    earned = [HourCredits.of(hour, [(node, Credit(7, 0))]) for hour in range(30)]
+    tally = Tally((*earned, *map(HourCredits, range(30, 90))), {})
+    known = replace(state, recent=(replace(state.checkpoint, tally=tally),))
+    monkeypatch.setattr(replica, "next", lambda: (known, slot))
+    assert [row["hour"] for row in account(replica, node)["hours"]] == [*range(6, 30)]
 
 
 def test_of_a_node_that_nobody_knows_there_is_nothing_to_tell(replica: ConsensusReplica) -> None:
