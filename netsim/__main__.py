@@ -280,8 +280,9 @@ def replay(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """`lucid-netsim compare`: 0 whatever it shows."""
+    """`lucid-netsim compare`: 0 whatever it shows, if the two can be compared."""
     a, b = comparison.read(Path(args.a)), comparison.read(Path(args.b))
+    comparison.one_kind(a, b)
     if "runs" in a or "runs" in b:
         laid = versus.versus(a, b)
         rows = {
@@ -309,7 +310,7 @@ def listing(args: argparse.Namespace) -> int:
     """`lucid-netsim list`."""
     if args.json:
         rows = [
-            {"name": one.name, "shows": one.shows, "minutes": one.minutes, "options": one.options}
+            {"name": one.name, "kind": one.kind, "shows": one.shows, "minutes": one.minutes, "options": one.options}
             for one in SCENARIOS.values()
         ]
         print(json.dumps({"scenarios": rows}))

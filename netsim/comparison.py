@@ -7,9 +7,12 @@ rejected) that a result lacks were never moved and count as 0.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from netsim.scenarios import SCENARIOS, Unknown
 
 COUNTERS: Final = ("network", "facts", "rejected")
 SETTINGS: Final = ("scenario", "seed", "nodes")
@@ -55,6 +58,15 @@ def read(path: Path) -> dict[str, Any]:
     return numbers
 
 
+def one_kind(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """See that two results are of one kind of scenario; raises Unknown. Scenarios that are not known here are taken as they are."""
+    kinds = [SCENARIOS[one["scenario"]].kind for one in (a, b) if one["scenario"] in SCENARIOS]
+    if len(set(kinds)) > 1:
+        raise Unknown(
+            f"{a['scenario']} is of kind {kinds[0]} and {b['scenario']} of kind {kinds[1]}: what they measure cannot be compared"
+        )
+
+
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     """Lay two results side by side, figures in A's order and then those of B alone."""
     ours, theirs = dict(leaves(a)), dict(leaves(b))
@@ -74,15 +86,28 @@ def set_differently(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    wrong = set_differently(a, b, SETTINGS)
-    if (mine := a.get("faults", [])) != (other := b.get("faults", [])):
-        wrong += [f"fault in A alone: {one}" for one in mine if one not in other]
-        wrong += [f"fault in B alone: {one}" for one in other if one not in mine]
+    wrong = [*set_differently(a, b, SETTINGS), *faults_differ(a, b)]
     if a["virtual_s"] != b["virtual_s"]:
         wrong.append(f"virtual seconds: {a['virtual_s']:g} and {b['virtual_s']:g}")
     wrong += [f"{name} was interrupted" for name, run in (("A", a), ("B", b)) if run.get("partial")]
     wrong += [f"in {name} {run['broken']['check']} broke" for name, run in (("A", a), ("B", b)) if run.get("broken")]
     return wrong
+
+
+def faults_differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """How the fault plans of two results differ, a sentence each."""
+    mine, other = a.get("faults", []), b.get("faults", [])
+    told = [
+        f"fault in {side} alone: {fault}"
+        for side, first, second in (("A", mine, other), ("B", other, mine))
+        for fault in _beyond(first, second)
+    ]
+    return told or (["the order of the faults"] if mine != other else [])
+
+
+def _beyond(faults: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The faults that others lack, each as often as it is there more often."""
+    return list((Counter(faults) - Counter(others)).elements())
 
 
 def leaves(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -52,7 +52,8 @@ def _shares(row: Share) -> dict[str, float]:
 
 def _short(row: Share) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()} | {
-        "within": row.is_within
+        "within": row.is_within,
+        "told": row.is_told,
     }
 
 
@@ -92,7 +93,10 @@ def _plot(axes: Any, rows: Sequence[Share]) -> None:
 
 def say(numbers: Mapping[str, Any]) -> list[str]:
     """What the terminal shows."""
-    kept = "within the target" if any(row["bound"] for row in numbers["table"]) else "compared"
+    untold = [row for row in numbers["table"] if not row["told"]]
+    kept = "compared"
+    if any(row["bound"] for row in numbers["table"]):
+        kept = "too few slots to tell" if untold else "within the target"
     state = "the target is broken" if numbers["broken"] else outcome(numbers) if numbers["partial"] else kept
     lines = [f"{numbers['scenario']}, {numbers['nodes']} nodes, seed {numbers['seed']}: {state}"]
     heads = (
@@ -140,6 +144,13 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
     if lost >= 0.0005:
         lines.append(
             f"  {100 * lost:.1f} % of the reports of work came into no block: {REPORTS_MAX} a block are too few"
+        )
+    if untold:
+        rows = ", ".join(f"{row['strategy']} {row['n']}" for row in untold)
+        nearest = min(untold, key=lambda row: abs(row["share_slots"] - row["bound"]))
+        lines.append(
+            f"  too few slots to tell luck from strategy: {rows}; shares within {100 * nearest['margin']:.2g} points of what is "
+            "allowed may be either. Give more --minutes"
         )
     if numbers["broken"]:
         lines.append("  allowed are 1.33 times the share of the work and a hundredth: " + numbers["broken"]["sentence"])

@@ -70,6 +70,8 @@ class Share:
     misses: int
     bound: float | None
     """What the share of slots may be; None where it is not judged."""
+    margin: float
+    """Two standard errors of a share that is just at the bound: a share so near to it may be there by luck; 0 where none is judged."""
     ever_led: float
     """Of all nodes of its world, the share that led once."""
     server_share_blocks: float
@@ -91,8 +93,13 @@ class Share:
 
     @property
     def is_within(self) -> bool:
-        """Whether the target is kept, or does not apply."""
-        return self.bound is None or self.share_slots <= self.bound
+        """Whether the target is kept, or does not apply, or what is above it may be luck."""
+        return self.bound is None or self.share_slots <= self.bound + self.margin
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there were slots enough to tell."""
+        return self.bound is None or abs(self.share_slots - self.bound) > self.margin
 
 
 def target(share_work: float) -> float:
@@ -195,6 +202,7 @@ def _share(case: Case, economy: Economy, name: str, own: Nodes) -> Share:
     share_work = sum(economy.worked[node] for node in own) / work
     share_slots = sum(economy.led[node] for node in own) / slots
     judged = case.rule is LeaderRule.SORTITION and case.adversaries <= ADVERSARIES_MAX
+    bound = min(1.0, target(share_work)) if judged else None
     return Share(
         strategy=name,
         rule=case.rule.name.lower(),
@@ -206,7 +214,8 @@ def _share(case: Case, economy: Economy, name: str, own: Nodes) -> Share:
         share_lucid=sum(economy.earned[node] for node in own) / lucid,
         lucid=sum(economy.earned[node] for node in own),
         misses=sum(economy.misses[node] for node in own),
-        bound=target(share_work) if judged else None,
+        bound=bound,
+        margin=2 * sqrt(bound * (1 - bound) / slots) if bound is not None else 0.0,
         ever_led=sum(map(bool, led)) / len(nodes),
         server_share_blocks=economy.led[economy.server] / slots,
         server_share_lucid=economy.earned[economy.server] / lucid,

@@ -196,9 +196,10 @@ def _markdown(numbers: dict[str, Any], run: Run, figures: Sequence[str]) -> str:
             if numbers["look_ups_found"]
             else "none found its node",
         ),
-        (
-            "look-ups of what adversaries hide, found",
-            f"{numbers['target_look_ups_found']} of {numbers['target_look_ups']}",
+        *(
+            [("look-ups of what adversaries hide, found", f"{numbers['target_look_ups_found']} of {hidden}")]
+            if (hidden := numbers["target_look_ups"])
+            else []
         ),
         ("received a node, median and most", _said(load["bytes_in_per_s"], "B/s")),
         ("sent a node, median and most", _said(load["bytes_out_per_s"], "B/s")),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from netsim.batch import MACHINE, figures
-from netsim.comparison import SETTINGS, set_differently
+from netsim.comparison import SETTINGS, faults_differ, set_differently
 from netsim.significance import LEVEL, Estimate, chance, estimate, holm, least_chance, seeds_needed
 
 
@@ -69,8 +69,7 @@ def _differences(
     a: Mapping[str, Any], b: Mapping[str, Any], mine: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     told = set_differently(a, b, [key for key in SETTINGS if key != "seed"])
-    if a.get("faults", []) != b.get("faults", []):
-        told.append("the faults of the plan")
+    told += faults_differ(a, b)
     if a["virtual_s"] != b["virtual_s"]:
         told.append(f"virtual seconds: {a['virtual_s']:g} and {b['virtual_s']:g}")
     if len(mine) != len(other):

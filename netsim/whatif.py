@@ -192,6 +192,13 @@ def _scaled(one: Estimate, factor: float, plus: float = 0.0) -> Estimate:
     return Estimate(one.seeds, *(factor * value + plus for value in one[1:]))
 
 
+def _sum(ones: Sequence[Estimate]) -> Estimate:
+    """What figures are together; its interval is as wide as if all were off in one direction."""
+    return Estimate(
+        min(one.seeds for one in ones), *(sum(values) for values in zip(*(one[1:] for one in ones), strict=True))
+    )
+
+
 def _durability(network: Described, runs: Sequence[Mapping[str, Any]]) -> list[Answer]:
     found = []
     years, lost = sum(run["chunk_years"] for run in runs), sum(run["lost"] for run in runs)
@@ -242,12 +249,47 @@ def _costs(network: Described, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
     lucid = estimate([_lucid_a_year(run, "everybody", run["nodes"]) for run in runs["credits"]])
     middle = estimate([_lucid_a_year(run, "median node", 1) for run in runs["credits"]])
     rule = f"{network.sessions} sessions an hour and 100 nodes of {network.session_mb} MB"
+    traffic = [
+        Answer(
+            "traffic of gossip, look-ups, directory",
+            "GB in a node-year",
+            _over(runs["overlay"], "bytes_per_node_s", gb_a_year),
+            "overlay",
+        ),
+        Answer(
+            "traffic of consensus",
+            "GB in a node-year",
+            _over(runs["consensus"], "bytes_per_node_s", gb_a_year),
+            "consensus: each record once",
+        ),
+        Answer(
+            "traffic of sessions taken in",
+            "GB in a node-year",
+            estimate([taken_in]),
+            f"{rule}, {network.replicas} copies",
+        ),
+        Answer(
+            "traffic of repairs",
+            "GB in a node-year",
+            _scaled(mended, copies * chunk_mb / 1_000),
+            "durability: repairs of a copy in a year, times what a node stores",
+        ),
+        Answer(
+            "traffic of challenges",
+            "GB in a node-year",
+            _scaled(proofs, copies / 1_000),
+            f"durability: challenges of a copy in a year, {CHALLENGE_MB:.2f} MB each",
+        ),
+    ]
+    whole = _sum([one.value for one in traffic])
+    kb_s = _scaled(whole, 1e6 / YEAR_S)
+    crowded = (
+        f"above the {network.bandwidth_kb_s:,} kB/s that a transfer gets" if kb_s.mean > network.bandwidth_kb_s else ""
+    )
     return [
-        Answer("traffic of gossip, look-ups, directory", "GB in a node-year", _over(runs["overlay"], "bytes_per_node_s", gb_a_year), "overlay"),
-        Answer("traffic of consensus", "GB in a node-year", _over(runs["consensus"], "bytes_per_node_s", gb_a_year), "consensus: each record once"),
-        Answer("traffic of sessions taken in", "GB in a node-year", estimate([taken_in]), f"{rule}, {network.replicas} copies"),
-        Answer("traffic of repairs", "GB in a node-year", _scaled(mended, copies * chunk_mb / 1_000), "durability: repairs of a copy in a year, times what a node stores"),
-        Answer("traffic of challenges", "GB in a node-year", _scaled(proofs, copies / 1_000), f"durability: challenges of a copy in a year, {CHALLENGE_MB:.2f} MB each"),
+        *traffic,
+        Answer("traffic in all", "GB in a node-year", whole, "the five above"),
+        Answer("traffic in all, in the mean", "kB/s a node", kb_s, "the same", crowded),
         Answer("disk of replicas and the chain", "GB a node", disk, f"{rule}, kept for {network.kept_days} days; the chain of a year", full),
         Answer("disk of the chain", "GB a node-year", chain, "consensus"),
         Answer("credits", "LUCID a node-year", lucid, "credits: the mean node"),

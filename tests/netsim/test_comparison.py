@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from netsim.__main__ import main
 from netsim.comparison import NoResult, Pair, compare, read, say
+from netsim.versus import versus
 
 A: dict[str, Any] = {
     "scenario": "bootstrap",
@@ -32,6 +33,12 @@ def test_faults_of_one_side_alone_are_a_difference() -> None:
     assert compare(A | {"faults": [cut]}, A | {"faults": [cut, freeze]}).differ == [f"fault in B alone: {freeze}"]
     assert compare(A | {"faults": [cut]}, A).differ == [f"fault in A alone: {cut}"]
     assert compare(A | {"faults": [cut]}, A | {"faults": [cut]}).differ == []
+    assert compare(A | {"faults": [cut, cut]}, A | {"faults": [cut]}).differ == [f"fault in A alone: {cut}"]
+    assert compare(A | {"faults": [cut, freeze]}, A | {"faults": [freeze, cut]}).differ == ["the order of the faults"]
+    assert versus(A | {"faults": [cut]}, A | {"faults": [freeze]}).differ == [
+        f"fault in A alone: {cut}",
+        f"fault in B alone: {freeze}",
+    ]
 
 
 def test_the_same_run_twice_differs_in_nothing() -> None:
@@ -107,6 +114,12 @@ def test_the_command_takes_folders_and_files(tmp_path: Path, capsys: pytest.Capt
     said = json.loads(capsys.readouterr().out)
     assert (said["differ"], said["same_trace"]) == (["seed: 7 and 8"], False)
     assert said["figures"]["events"] == {"a": 1000, "b": 500, "ratio": 0.5}
+    (tmp_path / "c.json").write_text(json.dumps({**A, "scenario": "gossip-cold-boot"}))
+    (tmp_path / "d.json").write_text(json.dumps({**A, "scenario": "churn"}))
+    assert main(["compare", str(tmp_path), str(tmp_path / "c.json")]) == 2
+    assert "bootstrap is of kind overlay and gossip-cold-boot of kind siege" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), str(tmp_path / "d.json")]) == 0
+    capsys.readouterr()
     assert main(["compare", str(tmp_path), str(tmp_path / "b.json")]) == 0
     out = capsys.readouterr().out
     assert out.startswith("differs: seed: 7 and 8\ndifferent traces\n")

@@ -199,6 +199,22 @@ def test_the_command_line_says_it_as_a_table_and_as_json(capsys: pytest.CaptureF
     assert out.startswith("poot-split, 12 nodes, seed 3: within the target\n")
     assert numbers["digest"] in out
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["run", "poot-split", "--nodes", "12", "--seed", "3", "--minutes", "1150", "--option", "n=4"]) == 0
+    few = capsys.readouterr().out
+    assert few.startswith("poot-split, 12 nodes, seed 3: too few slots to tell\n")
+    assert "Give more --minutes" in few
+
+
+def test_a_share_beyond_the_target_is_a_breach_only_where_it_is_more_than_luck() -> None:
+    (row,) = rows("poot-split", 12, DAY, n=4)
+    assert row.bound is not None
+    assert row.margin > 0
+    far, near = row.bound + 2 * row.margin, row.bound + row.margin / 2
+    told = [(one.is_within, one.is_told) for one in (replace(row, share_slots=share) for share in (0.0, near, far))]
+    assert told == [(True, True), (True, False), (False, True)]
+    longer = rows("poot-split", 12, 2 * DAY, n=4)[0]
+    assert longer.margin < row.margin
 
 
 def test_a_broken_target_is_told_and_ends_with_1(

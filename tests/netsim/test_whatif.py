@@ -105,6 +105,12 @@ def test_the_command_answers_with_confidence_and_says_what_is_short(
     assert "above 0.001" in lost["verdict"]
     assert "chunks lost" not in found  # what runs has three copies, and says nothing of two
     assert "above the 1 GB" in found["disk of replicas and the chain"]["verdict"]
+    moved = [one["value"]["mean"] for name, one in found.items() if name.startswith("traffic of")]
+    assert len(moved) == 5
+    assert found["traffic in all"]["value"]["mean"] == pytest.approx(sum(moved))
+    kb_s = found["traffic in all, in the mean"]
+    assert kb_s["value"]["mean"] == pytest.approx(sum(moved) * 1e6 / (365 * 86_400))
+    assert bool(kb_s["verdict"]) == (kb_s["value"]["mean"] > 50)
     assert all(one["value"]["seeds"] <= 2 and one["value"]["low"] >= 0 for one in told["answers"])
     assert found["finality behind"]["value"]["mean"] <= 3
     assert {part["name"] for part in told["parts"]} == WHOLE.keys()
