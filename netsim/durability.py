@@ -181,8 +181,7 @@ def limits_of(options: Mapping[str, int]) -> ReplicateLimits:
         wrong.append(f"challenge_h is {every}: two challenges have to fit into the repair time")
     if any(wrong):
         raise Senseless("; ".join(filter(None, wrong)))
-    daily = -(-24 // every) * every
-    return ReplicateLimits(challenge_hours=every, sync_hours=daily, repair_ms=options["repair_h"] * HOUR_MS)
+    return ReplicateLimits(challenge_hours=every, repair_ms=options["repair_h"] * HOUR_MS)
 
 
 def stage(recipe: Recipe, recorded: Iterable[int] = (), *, keys: KeySource | None = None) -> DurabilityStage:

@@ -52,7 +52,7 @@ class Described:
     repair_hours: Annotated[int, Within(2, 720, "hours without an answer after which a holder is replaced")] = 24
     challenge_hours: Annotated[
         int, Within(1, 360, "hours between two challenges of a copy, at most half of repair_hours")
-    ] = 1
+    ] = 3
     slot_timeout_ms: Annotated[int, Within(1_000, 7_400, "milliseconds after which the next rank may publish")] = 5_000
     sessions: Annotated[int, Within(1, 10_000, "sessions that close in an hour, for every 100 nodes")] = 10
     session_mb: Annotated[int, Within(1, 100_000, "MB of a session, in the mean")] = 60

@@ -1,7 +1,7 @@
 """What a node does by the clock: says in the directory where it is met, and tells its machine HOUR, seed and registry.
 
 The registry of replication is the directory (every listed node that offers room), so that newcomers hold chunks before they
-are registered; an HOUR's challenges go by the interim seeds of node/timeline. Source: CONSENSUS §1, §4; DESIGN §4, §5.
+are registered; who challenges whom in an HOUR goes by the interim seeds of node/timeline. Source: CONSENSUS §1, §4; DESIGN §4, §5.
 """
 
 from collections.abc import Iterable

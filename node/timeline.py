@@ -34,9 +34,9 @@ class Timeline:
 
 
 def interim_seed(network: Network, slot: int) -> Digest:
-    """The seed of a slot where there is no chain to draw it, and of an HOUR's challenges: the same for everybody, and known in advance.
+    """The seed of a slot where there is no chain to draw it, and of an HOUR's lots: the same for everybody, and known in advance.
 
     So on a network without a chain an owner could choose a slot, or seal a chunk again and again, until its placement suits
-    it. Who could foresee an ERA's challenges would have to keep 5,376 segments of a chunk to answer them, which has 1,024.
+    it. Of challenges only who makes them is known: what is asked for its challenger draws (node/overlay/watching).
     """
     return digest("interim seed", network, slot.to_bytes(8, "big"))

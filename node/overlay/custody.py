@@ -39,11 +39,11 @@ class ReplicateLimits:
     era_hours: int = 168
     overlap_hours: int = 24
     """A receipt outlives its ERA by this, so that a day offline at the change costs nothing."""
-    challenge_hours: int = 1
-    """HOURs between challenges of one replica. A challenge moves 512 KiB: hourly, 12 MB a day for each replica. More than 1 is for
-    simulations (node/overlay/README says what else has to change first)."""
+    challenge_hours: int = 3
+    """HOURs between challenges of one replica: eight within the time after which its holder is replaced. A challenge moves 512 KiB:
+    4 MB a day for each replica, and some more for holders that are overdue."""
     sync_hours: int = 24
-    """HOURs, a multiple of challenge_hours, between notices of all holders for a chunk that has not exactly R,
+    """HOURs between notices of all holders for a chunk that has not exactly R,
     and between challenges of holders that were given up."""
     repair_ms: int = 24 * HOUR_MS
     """Without a passed challenge for this long a holder is replaced; [S] 48 h loses 3.4e-3 chunk-years."""
@@ -82,6 +82,15 @@ class ReplicateLimits:
     """Reads that the host may owe us."""
     seeds_max: int = 4
     """HOURs whose seeds are kept: a challenge may come from a peer that is behind."""
+
+    @property
+    def seen_ms(self) -> int:
+        """How long ago we may have seen a holder pass that we still vouch for.
+
+        After half the repair time it is overdue, and asked in the next HOUR's round; two HOURs hold that round, jitter and
+        all, and one that went by because we were away.
+        """
+        return self.repair_ms // 2 + 2 * self.hour_ms
 
 
 class Place(NamedTuple):

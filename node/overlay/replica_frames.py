@@ -2,7 +2,8 @@
 
     offer ── verdict        (an exchange)      the leader of a placement asks a candidate to take a replica
     told · undone · released                   receipts for whoever watches; a copy that failed; a replica let go
-    asked ── shown                             a challenge on any number of replicas; segments, over one or more frames
+    asked ── shown                             a challenge on any number of replicas; segments, over one or more frames.
+                                               Kind 9; of kind 5, as nodes asked before 2026-11-27, it is only read
     missing ── verdict      (an exchange)      a holder tells the owner that another one is gone
 
 What `read` returns has kept every cap, so nobody checks again. Receipts and deposits stay packed in here; consensus/beacon
@@ -25,7 +26,7 @@ FRAME_BYTES_MAX: Final = 192 * 1024
 ITEMS_MAX: Final = 64
 """Replicas in one challenge, and receipts in one notice."""
 _PROOF_MAX: Final = 12
-_ASKED, _SHOWN = bytes((0x84, VERSION, 5)), bytes((0x84, VERSION, 6))
+_ASKED, _SHOWN = bytes((0x85, VERSION, 9)), bytes((0x84, VERSION, 6))
 _ITEM, _TRIPLE, _DIGEST = b"\x82\x58\x20", b"\x83", b"\x58\x20"
 
 
@@ -84,11 +85,13 @@ class CopyUndone(NamedTuple):
 
 
 class SegmentsAsked(NamedTuple):
-    """A challenge: the HOUR whose seed draws the segments, and the receipts to answer for."""
+    """A challenge: its HOUR, the receipts to answer for, and what draws their segments."""
 
     hour: int
     items: tuple[tuple[Digest, Digest], ...]
     """Chunk and receipt id."""
+    nonce: Digest | None
+    """The challenger's, which nobody could foresee; None for the HOUR's seed, as it was before there were nonces."""
 
 
 class SegmentsShown(NamedTuple):
@@ -161,9 +164,9 @@ def undone(chunk: Digest, j: int) -> bytes:
     return encode([VERSION, 4, chunk, j])
 
 
-def asked(hour: int, items: list[tuple[Digest, Digest]]) -> bytes:
+def asked(hour: int, nonce: Digest, items: list[tuple[Digest, Digest]]) -> bytes:
     """A challenge's bytes, for at most ITEMS_MAX (chunk, receipt id); spelled by hand, being one of the two that are many."""
-    parts = [_ASKED, encode(hour), _array(len(items))]
+    parts = [_ASKED, encode(hour), _DIGEST, nonce, _array(len(items))]
     for chunk, receipt in items:
         parts += (_ITEM, chunk, _DIGEST, receipt)
     return b"".join(parts)
@@ -259,12 +262,22 @@ def _read_undone(fields: list[Value]) -> ReplicaFrame:
 
 
 def _read_asked(fields: list[Value]) -> ReplicaFrame:
+    hour, nonce, listed = fields
+    return _asked(hour, listed, Digest(_bytes(nonce, 32)))
+
+
+def _read_asked_by_seed(fields: list[Value]) -> ReplicaFrame:
+    hour, listed = fields
+    return _asked(hour, listed, None)
+
+
+def _asked(hour: Value, listed: Value, nonce: Digest | None) -> ReplicaFrame:
     items = tuple(
-        (Digest(_bytes(chunk, 32)), Digest(_bytes(receipt, 32))) for chunk, receipt in _items(fields[1], ITEMS_MAX, 2)
+        (Digest(_bytes(chunk, 32)), Digest(_bytes(receipt, 32))) for chunk, receipt in _items(listed, ITEMS_MAX, 2)
     )
     if not items or len({chunk for chunk, _ in items}) != len(items):
         raise Malformed("a challenge on nothing, or twice on one chunk")
-    return SegmentsAsked(_number(fields[0], (1 << 64) - 1), items)
+    return SegmentsAsked(_number(hour, (1 << 64) - 1), items, nonce)
 
 
 def _read_shown(fields: list[Value]) -> ReplicaFrame:
@@ -297,9 +310,10 @@ _READERS: Final[dict[int, tuple[int, Callable[[list[Value]], ReplicaFrame]]]] = 
     2: (1, _read_verdict),
     3: (1, _read_told),
     4: (2, _read_undone),
-    5: (2, _read_asked),
+    5: (2, _read_asked_by_seed),
     6: (2, _read_shown),
     7: (2, _read_missing),
     8: (1, _read_released),
+    9: (3, _read_asked),
 }
 _VERDICTS: Final = {answer: encode([VERSION, 2, int(answer)]) for answer in Answered}

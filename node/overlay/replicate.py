@@ -99,7 +99,7 @@ class Replicate:
         self._seeds: dict[int, Digest] = {}
         self._hour = 0
         self._register = Register(network, limits)
-        self._watch = Watch(me, network, limits, self._custodies, self._seeds)
+        self._watch = Watch(me, network, limits, self._custodies, self._seeds, rng.randbytes(32))
         self._placing = Placing(me, limits, self._custodies, self._register, seed_at, next_exchange)
         self._taking = Taking(me, network, limits, self._custodies, self._register, verify, seed_at)
         self.inventory = Inventory(me, network, self._custodies, self._placing, self._taking, self._register)
@@ -153,7 +153,7 @@ class Replicate:
         self._frames.clear()
         self._watch.new_hour()
         actions: list[Action] = []
-        if hour % self._limits.challenge_hours == 0 and self._custodies:
+        if self._custodies:
             delay = self._rng.randrange(self._limits.jitter_ms + 1)
             actions.append(SetTimer(ROUND, Millis(now + delay)))
         for chunk in list(self._ailing):
@@ -298,7 +298,7 @@ class Replicate:
         deposit = transfer.deposit
         custody = Custody(deposit, transfer.packed, transfer.signature, owned=False)
         sign(self._keys, self._limits, custody, self._me, transfer.j, self._hour)
-        late = Millis(now - self._limits.repair_ms // 2 - 1)  # on hearsay only, so challenged in the next round
+        late = Millis(now - self._limits.seen_ms - 1)  # on hearsay only, so challenged in the next round
         for receipt, signed in transfer.holders:
             if len(custody.holders) < MEMBERS_MAX - 1:
                 custody.holders[receipt.holder] = Holding(receipt, signed, late, live=True)
@@ -398,7 +398,7 @@ class Replicate:
         if not expected and not self._make_room(custody):
             return []
         judged = self._register.placed(custody.deposit, receipt) is True
-        late = Millis(now - self._limits.repair_ms // 2 - 1)  # it has shown us nothing: challenged in the next round
+        late = Millis(now - self._limits.seen_ms - 1)  # it has shown us nothing: challenged in the next round
         holding = custody.holders[node] = Holding(receipt, signed, late, live=expected or (vouched and judged))
         holding.judged = judged
         custody.close_ring(self._me)
@@ -469,7 +469,7 @@ class Replicate:
             return [Noted(Rejected(peer, "news of a holder from one who has no part in it"))]
         holding = custody.holders.get(holder)
         alive = holding is not None and holding.live
-        if holding is not None and alive and holding.passed >= now - self._limits.repair_ms // 2:
+        if holding is not None and alive and holding.passed >= now - self._limits.seen_ms:
             return [Send(peer, Channel.REPLICAS, frames.verdict(Answered.HELD), exchange)]
         actions = self._give_up(now, chunk, holder) if alive else self._mend(now, chunk)
         answer = Answered.YES if self._is_here(chunk) else Answered.BUSY  # after a yes they would all wait for us

@@ -75,7 +75,7 @@ def surplus(register: Register, limits: ReplicateLimits, custody: Custody, me: N
     The first R never let go, so members whose views differ cannot all do.
     """
     deposit = custody.deposit
-    fresh = now - limits.repair_ms // 2
+    fresh = now - limits.seen_ms
     held = {node: one.j for node, one in custody.holders.items() if one.live and one.passed >= fresh}
     if len(held) < REPLICAS:
         return False

@@ -5,6 +5,9 @@ by one of the others, and nobody has to agree on anything. A member believes onl
 that has not seen a holder pass for half the repair time asks every time, whoever was drawn, so colluding members cannot
 vouch for each other.
 
+Which segments are asked for the challenger draws by itself, and says so in its frame (a nonce): nobody can foresee them and keep
+just those. A chunk has its turn every few HOURs, each its own, so that rounds are alike; who is overdue is asked in every one.
+
 A round is one timer for all chunks, its challenges go out in one frame for each holder, and one timer watches over the
 deadlines. Missed challenges count only while we are connected to somebody, or a node that was cut off would replace all.
 
@@ -17,6 +20,7 @@ from consensus.beacon import CHALLENGED, Segment, challenge, segment_count, show
 from consensus.ids import Digest, Millis, Network, NodeId
 from consensus.merkle import SEGMENT
 from consensus.placement import lots, watcher
+from consensus.signing import digest
 from node.overlay import replica_frames as frames
 from node.overlay.custody import Challenged, Custody, ReadSegments, ReplicateLimits, SegmentsRead, Want
 from node.overlay.machine import Action, Channel, Noted, Rejected, Send, SetTimer, TimerKey
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
 ASKS: Final[TimerKey] = ("replicate", "asks")
 _GROUP: Final = 8
 """Segments in one read and one answer frame: 128 KiB and their proofs."""
+
+
+def is_turn(chunk: Digest, hour: int, every: int) -> bool:
+    """Whether an HOUR is one in which the replicas of a chunk are challenged by lot."""
+    return (hour + int.from_bytes(chunk[:4], "big")) % every == 0
 
 
 class _Ask:
@@ -59,9 +68,12 @@ class Watch:
         limits: ReplicateLimits,
         custodies: dict[Digest, Custody],
         seeds: dict[int, Digest],
+        secret: bytes,
     ) -> None:
+        """`secret`, of 32 random bytes, is what nonces are drawn from."""
         self._me, self._network, self._limits = me, network, limits
         self._custodies, self._seeds = custodies, seeds
+        self._secret, self._nonces = secret, 0
         self._hour = 0
         self._queue: dict[NodeId, list[Digest]] = {}
         self._asks: dict[tuple[NodeId, Digest], _Ask] = {}
@@ -88,14 +100,17 @@ class Watch:
             return []
         self._hour, self._queue = hour, {}
         me, queue, overdue = self._me, self._queue, now - self._limits.repair_ms // 2
+        every = self._limits.challenge_hours
         for chunk, custody in self._custodies.items():
             holders = custody.holders
             if not holders:
                 continue
             ring, owner = custody.ring, custody.deposit.owner
-            drawn = lots(self._network, seed, chunk, hour)
+            drawn = lots(self._network, seed, chunk, hour) if is_turn(chunk, hour, every) else None
             for target, node in enumerate(ring):
-                if node != me and (holders[node].passed < overdue or watcher(drawn, ring, target, owner) == me):
+                if node == me:
+                    continue
+                if holders[node].passed < overdue or (drawn is not None and watcher(drawn, ring, target, owner) == me):
                     queue.setdefault(node, []).append(chunk)
             if len(ring) - (custody.mine >= 0) < len(holders):
                 for node, holding in holders.items():
@@ -112,26 +127,32 @@ class Watch:
         while self._queue and self._asked_bytes < self._limits.asked_bytes:
             node, chunks = next(iter(self._queue.items()))
             items: list[tuple[Digest, Digest]] = []
+            nonce = self._nonce()
             while chunks and len(items) < ITEMS_MAX and self._asked_bytes < self._limits.asked_bytes:
-                item = self._ask(now, node, chunks.pop())
+                item = self._ask(now, node, chunks.pop(), nonce)
                 if item is not None:
                     items.append(item)
             if not chunks:
                 del self._queue[node]
             if items:
-                actions.append(Send(node, Channel.REPLICAS, frames.asked(self._hour, items)))
+                actions.append(Send(node, Channel.REPLICAS, frames.asked(self._hour, nonce, items)))
         if self._asks and not self._armed:
             self._armed = True
             actions.append(SetTimer(ASKS, next(iter(self._asks.values())).deadline))
         return actions
 
-    def _ask(self, now: Millis, node: NodeId, chunk: Digest) -> tuple[Digest, Digest] | None:
+    def _nonce(self) -> Digest:
+        """Another one for each frame: who was asked may tell others what."""
+        self._nonces += 1
+        return digest("challenge nonce", self._network, self._secret + self._nonces.to_bytes(8, "big"))
+
+    def _ask(self, now: Millis, node: NodeId, chunk: Digest, nonce: Digest) -> tuple[Digest, Digest] | None:
         """Open one challenge and return what its frame says, unless the holder is gone or still owes us one."""
         custody = self._custodies.get(chunk)
         holding = custody.holders.get(node) if custody is not None else None
         if custody is None or holding is None or (node, chunk) in self._asks:
             return None
-        indexes = challenge(self._network, self._seeds[self._hour], holding.name, self._hour, custody.deposit.size)
+        indexes = challenge(self._network, nonce, holding.name, self._hour, custody.deposit.size)
         ask = _Ask(self._hour, indexes, Millis(now + self._limits.answer_ms))
         self._asks[node, chunk] = ask
         self._asked_bytes += ask.weight
@@ -188,8 +209,8 @@ class Watch:
         actions: list[Action] = []
         failed: list[tuple[Digest, NodeId]] = []
         limits = self._limits
-        # Rounds are whole HOURs apart and jittered: the round that is nearest to the repair time decides.
-        since = now - limits.repair_ms + limits.challenge_hours * limits.hour_ms // 2
+        # Who is overdue is asked in each HOUR, with a jitter: the round that is nearest to the repair time decides.
+        since = now - limits.repair_ms + limits.hour_ms // 2
         for key in list(self._expired(now)):
             ask = self._asks.pop(key)
             self._asked_bytes -= ask.weight
@@ -224,6 +245,7 @@ class Watch:
         self._items[peer] = spent
         actions: list[Action] = []
         stale = []
+        seed = self._seeds[frame.hour] if frame.nonce is None else frame.nonce
         wants: list[tuple[Digest, Want]] = []
         for chunk, receipt in frame.items:
             custody = self._custodies.get(chunk)
@@ -240,7 +262,7 @@ class Watch:
             if holding is not None and not holding.live:
                 holding.recall = True
             deposit = custody.deposit
-            indexes = challenge(self._network, self._seeds[frame.hour], receipt, frame.hour, deposit.size)
+            indexes = challenge(self._network, seed, receipt, frame.hour, deposit.size)
             root = deposit.roots[custody.mine]
             wants += [(chunk, Want(chunk, root, indexes[at : at + _GROUP])) for at in range(0, len(indexes), _GROUP)]
         if stale:

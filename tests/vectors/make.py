@@ -58,7 +58,7 @@ from tests.vectors.onion import onion_v1
 from tests.vectors.pairing import pairing_v1
 from tests.vectors.paying import storage_v1
 from tests.vectors.snapped import checkpoint_v3, snapshot_v4
-from tests.vectors.spoken import kept_v1, spoken_v1, vault_v2
+from tests.vectors.spoken import kept_v1, spoken_v1, spoken_v2, vault_v2
 from tests.vectors.stored import FOLDER
 from tests.vectors.witnessed import witness_v1
 
@@ -314,6 +314,7 @@ MAKERS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "kept_v1": kept_v1,
     "snapshot_v4": snapshot_v4,
     "spoken_v1": spoken_v1,
+    "spoken_v2": spoken_v2,
     "storage_v1": storage_v1,
     "vault_v2": vault_v2,
     "witness_v1": witness_v1,

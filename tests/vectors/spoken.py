@@ -117,7 +117,7 @@ SPOKEN: Final = (
     ),
     _replica("ReceiptsTold", replicas.ReceiptsTold((RECEIPT_SIGNED,)), replicas.told((RECEIPT_SIGNED,))),
     _replica("CopyUndone", replicas.CopyUndone(CHUNK, 1), replicas.undone(CHUNK, 1)),
-    _replica("SegmentsAsked", replicas.SegmentsAsked(1 << 33, _ASKED), replicas.asked(1 << 33, list(_ASKED))),
+    _replica("SegmentsAsked", replicas.SegmentsAsked(1 << 33, _ASKED, None), encode([1, 5, 1 << 33, list(_ASKED)])),
     _replica("SegmentsShown", replicas.SegmentsShown(7, _SHOWN), replicas.shown(7, list(_SHOWN))),
     _replica("HolderMissing", replicas.HolderMissing(CHUNK, STRANGER), replicas.missing(CHUNK, STRANGER)),
     _replica("ReplicaReleased", replicas.ReplicaReleased(CHUNK), replicas.released(CHUNK)),
@@ -135,6 +135,16 @@ SPOKEN: Final = (
     record(_VALUE),
     record(SignedValue(pack(_VALUE), OWNER.sign("value", NETWORK, pack(_VALUE)))),
 )
+
+
+SPOKEN_LATER: Final = (
+    _replica(
+        "SegmentsAsked by a nonce",
+        replicas.SegmentsAsked(1 << 33, _ASKED, Digest(text(0x70))),
+        replicas.asked(1 << 33, Digest(text(0x70)), list(_ASKED)),
+    ),
+)
+"""What nodes of later versions say, in the order in which it came."""
 
 
 def _custody() -> Custody:
@@ -199,6 +209,11 @@ def sealed_dossier() -> bytes:
 def spoken_v1() -> dict[str, Any]:
     """What nodes say to each other on our own protocols."""
     return {"origin": "Messages of version 1 as first released, made by spoken.py.", "entries": entries(SPOKEN)}
+
+
+def spoken_v2() -> dict[str, Any]:
+    """What they say since."""
+    return {"origin": "A challenge of kind 9, drawn by a nonce, made by spoken.py.", "entries": entries(SPOKEN_LATER)}
 
 
 def kept_v1() -> dict[str, Any]:

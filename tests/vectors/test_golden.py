@@ -61,15 +61,13 @@ def test_every_record_class_has_a_vector() -> None:
 
 SPOKEN_AND_KEPT = [
     pytest.param(entry, stored, id=entry.name)
-    for entries, name in ((spoken.SPOKEN, "spoken_v1"), (spoken.KEPT, "kept_v1"))
+    for entries, name in ((spoken.SPOKEN, "spoken_v1"), (spoken.SPOKEN_LATER, "spoken_v2"), (spoken.KEPT, "kept_v1"))
     for entry, stored in zip(entries, vector(name)["entries"], strict=True)
 ]
 
 
 @pytest.mark.parametrize(("entry", "stored"), SPOKEN_AND_KEPT)
-def test_what_nodes_of_version_1_say_and_keep_is_read_and_written_for_ever(
-    entry: spoken.Entry, stored: dict[str, str]
-) -> None:
+def test_what_nodes_say_and_keep_is_read_and_written_for_ever(entry: spoken.Entry, stored: dict[str, str]) -> None:
     assert entry.name == stored["name"]
     data = bytes.fromhex(stored["bytes"])
     assert entry.read(data) == entry.thing

@@ -9,7 +9,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.beacon import Receipt, Segment, discrepancy, read_receipt, show, signable
+from consensus.beacon import Receipt, Segment, challenge, discrepancy, read_receipt, show, signable
 from consensus.encoding import Malformed, encode
 from consensus.ids import Digest, Network, NodeId
 from consensus.merkle import SEGMENT, segment_root
@@ -43,12 +43,14 @@ from node.overlay.machine import Action, Channel, Finished, Noted, Persist, Reje
 from node.overlay.placing import ERAS_KEPT, Register
 from node.overlay.replica_frames import Answered, ReplicaFrame, ReplicaOffer, SegmentsAsked, SignedReceipt
 from node.overlay.replicate import ROUND
+from node.overlay.watching import is_turn
 from tests.examples import examples
 from tests.node.overlay.replica_world import FAST, NETWORK, Pen, Site, World, encoded, node_id, seed_of, verify
 
 OWNER = node_id(0)
 NOW = 1000 * FAST.hour_slots
 """The slot in which every world begins."""
+NONCE = Digest(b"n" * 32)
 DATA = blake3(b"a sealed chunk").digest(length=3 * SEGMENT + 5)
 
 
@@ -156,7 +158,7 @@ def test_a_chunk_gets_onto_three_entities_whose_receipts_anyone_can_check() -> N
     assert world.rejections() == []
 
 
-def test_in_a_healthy_network_every_holder_passes_a_challenge_every_hour_and_nothing_else_happens() -> None:
+def test_in_a_healthy_network_every_holder_passes_a_challenge_every_third_hour_and_little_else_happens() -> None:
     world, _chunk = settled()
     for site in world.sites.values():
         site.facts.clear()
@@ -164,10 +166,10 @@ def test_in_a_healthy_network_every_holder_passes_a_challenge_every_hour_and_not
     world.run(100)
     passes = facts(world, Challenged)
     assert all(fact.passed for fact in passes)
-    assert 300 <= len(passes) <= 320  # three holders, and a few that one member was not drawn for in twelve hours
+    assert 99 <= len(passes) <= 140  # three holders, and those that one member was not drawn for in twelve hours
     assert facts(world, RepairStarted) == world.rejections() == []
-    # a seed for each node; and for each challenge three events, a round and a deadline
-    assert world.events - sets < 12 * 100 + 5 * 320
+    # a seed for each node, a round for each of the four members; and for each challenge three events and a deadline
+    assert world.events - sets < (12 + 4) * 100 + 4 * 140
 
 
 def test_a_node_without_chunks_has_no_timers() -> None:
@@ -195,7 +197,7 @@ def test_without_the_owner_the_next_in_order_get_copies_of_a_replica_that_is_lef
     left = world.holders(chunk)
     world.run(30)
     held = world.holders(chunk)
-    assert len(held) == 3
+    assert len(held) in {3, 4}  # whoever leads the next HOUR may not have seen the first one's pass yet
     assert set(held.values()) == set(left.values())  # no encoding is new
     repairs = facts(world, Repaired)
     assert {fact.old for fact in repairs} == set(gone)
@@ -212,7 +214,7 @@ def test_an_owner_whose_disk_lost_the_chunk_promises_nothing_and_the_holders_cop
         world.kill(node)
     left = world.holders(chunk)
     world.run(30)
-    assert len(world.holders(chunk)) == 3
+    assert len(world.holders(chunk)) in {3, 4}
     assert set(world.holders(chunk).values()) == set(left.values())  # no encoding is new
     # Once it is there again the owner encodes what is lacking.
     owner.own[chunk] = kept
@@ -394,7 +396,7 @@ def test_restarted_holders_answer_for_what_they_signed_and_a_restarted_owner_goe
         site.facts.clear()
     world.run(40)
     assert world.holders(chunk) == held
-    assert len([fact for fact in facts(world, Challenged) if fact.passed]) >= 120
+    assert len([fact for fact in facts(world, Challenged) if fact.passed]) >= 40
     assert facts(world, RepairStarted) == world.rejections() == []
 
 
@@ -479,10 +481,15 @@ def challenged(one: Site, chunk: Digest) -> tuple[NodeId, SegmentsAsked]:
     raise AssertionError("not drawn in twenty HOURs")
 
 
+def spelled(asked: SegmentsAsked) -> bytes:
+    assert asked.nonce is not None
+    return frames.asked(asked.hour, asked.nonce, list(asked.items))
+
+
 def answer(one: Site, peer: NodeId, asked: SegmentsAsked) -> bytes:
     """The true answer of a challenged site, by its own machine."""
     site = one.world.sites[peer]
-    sent = site.machine.on_frame(one.world.now, one.node, frames.asked(asked.hour, list(asked.items)))
+    sent = site.machine.on_frame(one.world.now, one.node, spelled(asked))
     (order,) = [a.fact for a in sent if isinstance(a, Noted) and isinstance(a.fact, ReadSegments)]
     found = tuple(show(site.disk[want.root], want.indexes) for want in order.wants)
     (send,) = site.machine.on_command(one.world.now, 0, SegmentsRead(order.ref, found))
@@ -545,24 +552,92 @@ def test_wrong_segments_wrong_proofs_and_unasked_segments_are_rejected_and_the_c
     assert passed.fact.passed  # type: ignore[attr-defined]
 
 
+def test_what_a_member_asks_for_neither_the_hour_nor_another_challenge_tells() -> None:
+    big = blake3(b"big").digest(length=64 * SEGMENT)
+    world = World(6, seed=5)
+    world.strike()
+    chunks = [world.place(OWNER, big + bytes([number]), number) for number in range(2)]
+    world.run(2)
+    site = world.sites[OWNER]
+    seen: dict[Digest, list[tuple[int, ...]]] = {chunk: [] for chunk in chunks}
+    nonces = []
+    for _ in range(12):
+        for action in next_round(site):
+            if isinstance(action, Send) and isinstance(asked := frames.read(action.frame), SegmentsAsked):
+                nonces.append(asked.nonce)
+                for chunk, name in asked.items:
+                    drawn = tuple(site.machine._watch._asks[action.peer, chunk].left)
+                    assert asked.nonce is not None
+                    assert drawn == challenge(NETWORK, asked.nonce, name, asked.hour, len(big) + 1)
+                    assert drawn != challenge(NETWORK, seed_of(asked.hour), name, asked.hour, len(big) + 1)
+                    seen[chunk].append(drawn)
+    assert len(nonces) == len(set(nonces)) >= 6
+    for draws in seen.values():
+        assert len(draws) == len(set(draws)) >= 3
+
+
+def test_a_challenge_as_it_was_asked_before_there_were_nonces_is_answered() -> None:
+    _, chunk, one, *_ = fresh()
+    hour, name = one.world.now // HOUR_MS, custody(one, chunk).name
+    frame = encode([1, 5, hour, [[chunk, name]]])
+    asked = frames.read(frame)
+    assert asked == SegmentsAsked(hour, ((chunk, name),), None)
+    (order,) = [one.fact for one in one.machine.on_frame(one.world.now, OWNER, frame) if isinstance(one, Noted)]
+    assert isinstance(order, ReadSegments)
+    drawn = challenge(NETWORK, seed_of(hour), name, hour, len(DATA))
+    assert tuple(index for want in order.wants for index in want.indexes) == drawn
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 10**6), st.integers(1, 360))
+def test_a_chunk_has_its_turn_once_in_so_many_hours(chunk: bytes, hour: int, every: int) -> None:
+    assert sum(is_turn(Digest(chunk), at, every) for at in range(hour, hour + every)) == 1
+
+
+def test_turns_of_many_chunks_are_spread_over_the_hours() -> None:
+    chunks = [blake3(number.to_bytes(2, "big")).digest() for number in range(3_000)]
+    counts = [sum(is_turn(Digest(chunk), hour, 3) for chunk in chunks) for hour in range(3)]
+    assert sum(counts) == 3_000
+    assert max(counts) < 1_150
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_new_holders_pass_within_the_next_two_hours_and_a_lie_replaces_none_that_passes(seed: int) -> None:
+    world = World(12, seed=seed)
+    world.strike()
+    chunks = [world.place(OWNER, DATA + bytes([number]), number) for number in range(12)]
+    world.run(2.5)  # a session is paid for sixty slots after its closing: two HOURs
+    passed = {(fact.chunk, fact.holder) for fact in facts(world, Challenged) if fact.passed}
+    assert passed == {(chunk, node) for chunk in chunks for node in world.holders(chunk)}
+    world.run(40)
+    for _ in range(13):
+        world.run(1)
+        for chunk in chunks:
+            held = world.holders(chunk)
+            liar, victim, *_ = held
+            owner = world.sites[OWNER]
+            (said,) = owner.machine.on_frame(world.now, liar, frames.missing(chunk, victim), -7)
+            assert said == Send(liar, Channel.REPLICAS, frames.verdict(Answered.HELD), -7)
+    assert facts(world, RepairStarted) == world.rejections() == []
+
+
 def test_only_members_may_challenge_once_an_hour_for_an_hour_that_is_now() -> None:
     _, chunk, one, two, _ = fresh()
     hour = one.world.now // HOUR_MS
     name = custody(one, chunk).name
     stranger = next(node for node in one.world.sites if node not in {*one.world.holders(chunk), OWNER})
-    assert one.machine.on_frame(one.world.now, stranger, frames.asked(hour, [(chunk, name)])) == []
+    assert one.machine.on_frame(one.world.now, stranger, frames.asked(hour, NONCE, [(chunk, name)])) == []
     for other in (hour + 1, hour - 10, 0, (1 << 64) - 1):
-        assert "not now" in refused(one, two.node, frames.asked(other, [(chunk, name)]))
-    assert one.machine.on_frame(one.world.now, OWNER, frames.asked(hour, [(chunk, name)]))
-    assert refused(one, OWNER, frames.asked(hour, [(chunk, name)])) == "a second challenge in one HOUR"
-    assert refused(one, OWNER, frames.asked(hour - 1, [(chunk, name)])) == "a second challenge in one HOUR"
+        assert "not now" in refused(one, two.node, frames.asked(other, NONCE, [(chunk, name)]))
+    assert one.machine.on_frame(one.world.now, OWNER, frames.asked(hour, NONCE, [(chunk, name)]))
+    assert refused(one, OWNER, frames.asked(hour, NONCE, [(chunk, name)])) == "a second challenge in one HOUR"
+    assert refused(one, OWNER, frames.asked(hour - 1, NONCE, [(chunk, name)])) == "a second challenge in one HOUR"
 
 
 def test_a_challenge_on_an_unknown_receipt_gets_the_current_one_and_on_an_unknown_chunk_a_release() -> None:
     _, chunk, one, *_ = fresh()
     hour = one.world.now // HOUR_MS
     other = Digest(b"o" * 32)
-    actions = one.machine.on_frame(one.world.now, OWNER, frames.asked(hour, [(chunk, other), (other, other)]))
+    actions = one.machine.on_frame(one.world.now, OWNER, frames.asked(hour, NONCE, [(chunk, other), (other, other)]))
     own = custody(one, chunk).signed
     assert own is not None
     assert actions == [
@@ -986,8 +1061,8 @@ def test_peers_without_number_are_counted_up_to_a_bound() -> None:
 def test_challenges_by_one_peer_are_bounded_in_an_hour() -> None:
     site = candidate(items_peer_max=64)
     many = [(Digest(bytes([number]) * 32), Digest(bytes(32))) for number in range(64)]
-    assert len(site.machine.on_frame(site.world.now, OWNER, frames.asked(1000, many))) == 64
-    assert refused(site, OWNER, frames.asked(1000, many)) == "too many challenges in one HOUR"
+    assert len(site.machine.on_frame(site.world.now, OWNER, frames.asked(1000, NONCE, many))) == 64
+    assert refused(site, OWNER, frames.asked(1000, NONCE, many)) == "too many challenges in one HOUR"
 
 
 @pytest.mark.component
@@ -1025,7 +1100,7 @@ def test_every_kind_of_frame_is_read_as_it_was_written() -> None:
         (frames.offer(offer), offer),
         (frames.told((signed,) * 64), frames.ReceiptsTold((signed,) * 64)),
         (frames.undone(digest, 2), frames.CopyUndone(digest, 2)),
-        (frames.asked(9, [(digest, digest)]), SegmentsAsked(9, ((digest, digest),))),
+        (frames.asked(9, NONCE, [(digest, digest)]), SegmentsAsked(9, ((digest, digest),), NONCE)),
         (frames.shown(9, [(digest, (segment,))]), frames.SegmentsShown(9, ((digest, (segment,)),))),
         (frames.missing(digest, OWNER), frames.HolderMissing(digest, OWNER)),
         (frames.released(digest), frames.ReplicaReleased(digest)),
@@ -1045,7 +1120,7 @@ def test_every_kind_of_frame_is_read_as_it_was_written() -> None:
 def test_what_is_spelled_by_hand_is_canonical(hour: int, count: int, segments: int, siblings: int, data: bytes) -> None:
     chunks = [Digest(bytes([number]) * 32) for number in range(count)]
     asked = [(chunk, Digest(bytes(32))) for chunk in chunks]
-    assert frames.asked(hour, asked) == encode([1, 5, hour, list(asked)])
+    assert frames.asked(hour, NONCE, asked) == encode([1, 9, hour, NONCE, list(asked)])
     parts = tuple(Segment(number, data, (bytes(32),) * siblings) for number in range(segments))
     expected = encode([1, 6, hour, [[chunk, list(parts)] for chunk in chunks]])
     assert frames.shown(hour, [(chunk, parts) for chunk in chunks]) == expected
@@ -1078,6 +1153,9 @@ def test_what_is_spelled_by_hand_is_canonical(hour: int, count: int, segments: i
         [1, 3, [[b"", bytes(64)]] * 65],
         [1, 4, bytes(32), 3],
         [1, 5, 0, []],
+        [1, 9, 0, bytes(32), []],
+        [1, 9, 0, bytes(31), [[bytes(32), bytes(32)]]],
+        [1, 9, 0, [[bytes(32), bytes(32)]]],
         [1, 5, -1, [[bytes(32), bytes(32)]]],
         [1, 5, 0, [[bytes(32), bytes(32)]] * 2],
         [1, 5, 0, [[bytes([at]) * 32, bytes(32)] for at in range(65)]],
@@ -1112,7 +1190,7 @@ def seen(chunk: Digest) -> list[bytes]:
     return [
         frames.offer(ReplicaOffer(known.packed, known.signature, 1, (*receipts, known.signed))),
         frames.told((*receipts, known.signed)),
-        frames.asked(hour, [(chunk, known.name)]),
+        frames.asked(hour, NONCE, [(chunk, known.name)]),
         frames.shown(hour, [(chunk, show(DATA, [0, 3]))]),
         frames.missing(chunk, min(held)),
         frames.released(chunk),
