@@ -77,6 +77,9 @@ def perform(made: AnyStage, what: Recipe) -> tuple[float, float, bool]:
 
 def run(args: argparse.Namespace) -> int:
     """`lucid-netsim run`."""
+    if args.example:
+        print(explaining.example(named(args.scenario)), end="")
+        return HELD
     base, table, more = _chosen(args.scenario)
     settings = {str(key): str(value) for key, value in table.get("options", {}).items()} | dict(args.option)
     nodes, seed = (

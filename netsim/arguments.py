@@ -60,6 +60,11 @@ def _of_runs(commands: Subparsers, does: Does) -> None:
     made = commands.add_parser("run", help="run a scenario, or the TOML file of your own")
     made.set_defaults(does=does["run"])
     made.add_argument("scenario", metavar="SCENARIO", help="a name from `list`, or a file that ends in .toml")
+    made.add_argument(
+        "--example",
+        action="store_true",
+        help="run nothing, and print a file of your own on top of the scenario to begin with",
+    )
     made.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (100)")
     made.add_argument("--seed", type=int, metavar="S", help="what all randomness follows from (1)")
     made.add_argument("--seeds", type=_count, metavar="K", help="so many seeds from S on, and what they say together")

@@ -96,7 +96,8 @@ def _markdown(numbers: Mapping[str, Any], figures: Sequence[str]) -> str:
         ("chunk-years", numbers["chunk_years"]),
         ("lost", f"{numbers['lost']}: {numbers['lost_a_year']} a chunk-year (95 %: at least {low}; at most {high})"),
         ("lost, from the time on last copies", _expected(numbers)),
-        ("holders departed, copies made", f"{numbers['departed']}, {numbers['copies_made']}"),
+        ("holders departed", numbers["departed"]),
+        ("copies made", _made(numbers)),
         ("lies", ", ".join(f"{count} {name}" for name, count in numbers["lies"].items())),
         ("repairs", _repairs(numbers)),
         (
@@ -130,6 +131,14 @@ def _expected(numbers: Mapping[str, Any]) -> str:
     rate, error = numbers["lost_a_year_expected"], numbers["lost_a_year_expected_error"]
     closed = numbers.get("lost_a_year_closed_form", "unknown")
     return f"{rate} ± {error} a chunk-year; closed form for the mean repair time: {closed}"
+
+
+def _made(numbers: Mapping[str, Any]) -> str:
+    made, again = numbers["copies_made"], numbers["repairs"]
+    return (
+        f"{made}: {again} in the place of copies that departed, {made - again} by liars, or in the place of liars' or of none. "
+        f"{numbers['repairs_started']} repairs were begun since the first placement, {numbers['unplaced']} found nobody"
+    )
 
 
 def _repairs(numbers: Mapping[str, Any]) -> str:

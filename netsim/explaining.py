@@ -4,8 +4,10 @@ kind of world ──→ what runs for real, what stands in for something, what i
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields
 from typing import Any, Final, NamedTuple
 
+from netsim.faults import KINDS
 from netsim.scenarios import Scenario
 
 
@@ -134,22 +136,85 @@ OPTIONS: Final[Mapping[str, str]] = {
     "overtaken": "of 1,000 frames those that others overtake",
     "owners": "accounts under which sessions are opened; 0: none, 10 and 100, a row each",
     "owners_online": "per cent of the owners that stay, and can encode anew",
-    "rate": "of churn: per cent of the nodes that go in an hour; of a siege: messages in 100 s, of all nodes",
     "real": "per cent of what it claims that a colluding node really does",
     "repair_h": "hours without a passed challenge after which a holder is replaced",
     "rank_ms": "slotTimeout: milliseconds after which the next rank may publish",
     "rule": "the leader rule: 1 sortition, 2 rank, 3 bands; 0: each of them",
     "sessions": "sessions that close in an HOUR, for every 100 nodes",
-    "share": "per cent: of the nodes that are cut off or start again, or of the work that the operator has",
     "skew": "seconds by which clocks are fast or slow",
     "sought": "look-ups of the one who is hidden",
     "spread": "sigma of the log-normal latencies, in thousandths",
     "stored_gb": "GB that a machine stores, in the median",
     "sybils": "Sybils for every 100 honest nodes",
     "target_ppm": "lost chunks in a million chunk-years that are allowed",
-    "times": "pieces of the cut; or how many times the truth is witnessed",
     "withholders": "per cent of the holders that answer challenges truly and serve corrupt bytes",
 }
+
+MEANS_IN: Final[Mapping[str, Mapping[str, str]]] = {
+    "overlay": {
+        "rate": "per cent of the nodes that go in an hour",
+        "share": "per cent of the nodes that start again",
+    },
+    "agreement": {
+        "share": "per cent of the nodes that are cut off",
+        "times": "pieces of the cut",
+    },
+    "economy": {
+        "share": "per cent of the work that the operator has, or of the nodes that collude",
+        "times": "how many times the truth is witnessed",
+    },
+    "siege": {"rate": "messages in 100 s, of all nodes"},
+}
+"""Options that mean something else in each kind of scenario."""
+WITHOUT_FAULTS: Final = frozenset({"economy", "siege"})
+"""Kinds of scenarios that take no fault plan."""
+
+
+def means(scenario: Scenario, option: str) -> str:
+    """What an option means in a scenario."""
+    return MEANS_IN.get(scenario.kind, {}).get(option) or OPTIONS[option]
+
+
+def example(scenario: Scenario) -> str:
+    """A file of one's own on top of a scenario: every option with its default and meaning, and one fault of each kind as a comment."""
+    lines = [
+        "# A scenario of your own, for `lucid-netsim run FILE.toml`. Each line may be left out: this is what then stands for it.",
+        f'base = "{scenario.name}"',
+        "nodes = 100",
+        f"minutes = {scenario.minutes}",
+        "seed = 1",
+        "",
+        "[options]",
+        *(f"{f'{key} = {value}':<20}# {means(scenario, key)}" for key, value in scenario.options.items()),
+    ]
+    if scenario.kind not in WITHOUT_FAULTS:
+        lines += [
+            "",
+            "# Faults, as many of each kind as you like, once the # is gone; times in milliseconds from the beginning.",
+        ]
+        for name, kind in KINDS.items():
+            lines += ["", f"# {(kind.__doc__ or '').splitlines()[0]}", f"# [[faults.{name}]]"]
+            lines += [f"# {field.name} = {_sample(field)}" for field in fields(kind)]
+    return "\n".join(lines) + "\n"
+
+
+_SAMPLES: Final[Mapping[str, str]] = {
+    "at": "600000",
+    "until": "900000",
+    "name": '"west"',
+    "torn": '"half"',
+    "node": "3",
+    "nodes": "[4, 5]",
+    "sources": "[0, 1]",
+    "targets": "[2, 3]",
+    "share": "300",
+    "delta_ms": "-5000",
+    "ppm": "100",
+}
+
+
+def _sample(field: Field[Any]) -> str:
+    return _SAMPLES.get(field.name, "60000")
 
 
 def explained(scenario: Scenario) -> dict[str, Any]:
@@ -160,7 +225,7 @@ def explained(scenario: Scenario) -> dict[str, Any]:
         "shows": scenario.shows,
         "kind": scenario.kind,
         "minutes": scenario.minutes,
-        "options": {key: {"default": value, "means": OPTIONS[key]} for key, value in scenario.options.items()},
+        "options": {key: {"default": value, "means": means(scenario, key)} for key, value in scenario.options.items()},
         **{name: list(sentences) for name, sentences in model._asdict().items()},
     }
 

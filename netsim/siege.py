@@ -417,6 +417,8 @@ def links_of(options: Options) -> LinkModel:
 def stage(recipe: Recipe, recorded: Iterable[int] = ()) -> SiegeStage:
     """The world of a recipe with everything scheduled; raises Unknown for options that make none."""
     options, attack = {key: int(value) for key, value in recipe.options}, ATTACKS[recipe.scenario]
+    if recipe.plan.faults:
+        raise Unknown(f"{recipe.scenario} plays its attack alone, and takes no other faults")
     least = attack.joins_ms + attack.turns_ms + WARM_UP_MS + COOL_DOWN_MS + MINUTE
     if recipe.duration_ms < least:
         raise Unknown(

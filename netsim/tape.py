@@ -8,6 +8,7 @@ A tape belongs to the code that made it: the rules may have changed since, so an
 """
 
 import json
+import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -133,6 +134,7 @@ def write(path: Path, tape: Tape) -> None:
     header = {
         "lucid_tape": VERSION,
         "code": code_digest(),
+        "commit": commit(),
         "scenario": recipe.scenario,
         "seed": recipe.seed,
         "check": broken.check,
@@ -165,8 +167,11 @@ def read(path: Path, orders: Sequence[type] = ()) -> Tape:
             f"{path.name} is a tape of version {version} and this code reads {VERSION}: run its scenario and seed again"
         )
     if code != code_digest():
+        of = header.get("commit") or ""
+        mend = f"check out {of}" if of and not str(of).endswith("+") else "check that out"
         raise Refused(
-            f"{path.name} was made by other code ({str(code)[:8]}): check that out, or run its scenario and seed again"
+            f"{path.name} was made by other code ({str(code)[:8]}{', commit ' if of else ''}{of}): {mend}, or run its scenario "
+            "and seed again"
         )
     try:
         return _from_body(decode(rest), {**_EVENTS, **{kind.__name__: kind for kind in orders}})
@@ -207,6 +212,25 @@ def code_digest() -> str:
         for path in sorted((root / folder).glob("*.py")):
             digest.update(f"{folder}/{path.name}\n".encode() + blake3(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def commit() -> str:
+    """The commit that the code was checked out at, with a + if it was changed since; nothing where that is not known."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():  # installed, and perhaps inside of somebody else's checkout
+        return ""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.stdout.strip()
 
 
 def _same(broken: Broken, digest: str, world: World, again: Broken | None) -> None:

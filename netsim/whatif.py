@@ -47,6 +47,9 @@ class Described:
     departure: Annotated[int, Within(0, 90, "per cent of the nodes that leave for good in a month")] = 20
     disk_gb: Annotated[int, Within(1, 100_000, "GB that a node offers, in the median")] = 50
     bandwidth_kb_s: Annotated[int, Within(1, 1_000_000, "kB a second that a transfer between two nodes gets")] = 50
+    line_kb_s: Annotated[
+        int, Within(1, 1_000_000, "kB a second, each way, of a node's line that Lucid may have, for all its transfers")
+    ] = 500
     latency_ms: Annotated[int, Within(1, 60_000, "milliseconds one way between two nodes, in the median")] = 250
     replicas: Annotated[int, Within(2, 6, "copies of each chunk; what is built keeps three")] = REPLICAS
     repair_hours: Annotated[int, Within(2, 720, "hours without an answer after which a holder is replaced")] = 24
@@ -283,9 +286,7 @@ def _costs(network: Described, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
     ]
     whole = _sum([one.value for one in traffic])
     kb_s = _scaled(whole, 1e6 / YEAR_S)
-    crowded = (
-        f"above the {network.bandwidth_kb_s:,} kB/s that a transfer gets" if kb_s.mean > network.bandwidth_kb_s else ""
-    )
+    crowded = f"above the {network.line_kb_s:,} kB/s of its line" if kb_s.mean > network.line_kb_s else ""
     return [
         *traffic,
         Answer("traffic in all", "GB in a node-year", whole, "the five above"),

@@ -1,6 +1,7 @@
 """A broken run can be seen again: from its recipe, from its tape, and with fewer faults."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,23 @@ def test_a_run_that_depends_on_more_than_its_recipe_is_noticed(tape: Tape) -> No
         ),
         (
             lambda data: data.replace(code_digest().encode(), bytes(64).hex()[:64].encode(), 1),
-            "made by other code (00000000)",
+            "made by other code (00000000",
+        ),
+        (
+            lambda data: re.sub(
+                b'"code": "[^"]*", "commit": "[^"]*"', b'"code": "00", "commit": "abc1234"', data, count=1
+            ),
+            "made by other code (00, commit abc1234): check out abc1234, or run",
+        ),
+        (
+            lambda data: re.sub(
+                b'"code": "[^"]*", "commit": "[^"]*"', b'"code": "00", "commit": "abc1234+"', data, count=1
+            ),
+            "made by other code (00, commit abc1234+): check that out, or run",
+        ),
+        (
+            lambda data: re.sub(b'"code": "[^"]*", "commit": "[^"]*"', b'"code": "00"', data, count=1),
+            "made by other code (00): check that out, or run",
         ),
         (lambda data: b"not a tape", "tape is not a tape"),
         (lambda data: b"[]\n" + data, "tape is not a tape"),

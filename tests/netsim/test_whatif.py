@@ -92,7 +92,7 @@ def test_the_command_answers_with_confidence_and_says_what_is_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "n.toml").write_text(
-        SMALL + "replicas = 2\ndisk_gb = 1\nkept_days = 30\nrepair_hours = 48\nchallenge_hours = 16\n"
+        SMALL + "replicas = 2\ndisk_gb = 1\nline_kb_s = 1\nkept_days = 30\nrepair_hours = 48\nchallenge_hours = 16\n"
     )
     assert main(["what-if", str(tmp_path / "n.toml"), "--seeds", "2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -110,7 +110,7 @@ def test_the_command_answers_with_confidence_and_says_what_is_short(
     assert found["traffic in all"]["value"]["mean"] == pytest.approx(sum(moved))
     kb_s = found["traffic in all, in the mean"]
     assert kb_s["value"]["mean"] == pytest.approx(sum(moved) * 1e6 / (365 * 86_400))
-    assert bool(kb_s["verdict"]) == (kb_s["value"]["mean"] > 50)
+    assert kb_s["verdict"] == "above the 1 kB/s of its line"
     assert all(one["value"]["seeds"] <= 2 and one["value"]["low"] >= 0 for one in told["answers"])
     assert found["finality behind"]["value"]["mean"] <= 3
     assert {part["name"] for part in told["parts"]} == WHOLE.keys()
