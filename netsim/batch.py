@@ -18,7 +18,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final, NamedTuple
 
-from netsim.comparison import leaves
+from netsim.comparison import COUNTERS, leaves
 from netsim.significance import Estimate, estimate
 
 FILE: Final = "seeds.json"
@@ -111,9 +111,7 @@ def figures(results: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
     names = dict.fromkeys(name for one in flat for name in one)
     found = {}
     for name in names:
-        values = [
-            one.get(name, 0 if name.partition(".")[0] in {"network", "facts", "rejected"} else None) for one in flat
-        ]
+        values = [one.get(name, 0 if name.partition(".")[0] in COUNTERS else None) for one in flat]
         if None not in values:
             found[name] = [float(value) for value in values if value is not None]
     return found
@@ -138,6 +136,13 @@ def merged(batch: Batch) -> dict[str, Any]:
     }
 
 
+def _rank(name: str) -> int:
+    """What matters comes first, then counters of what happened, then the machine's own figures."""
+    if name in MACHINE:
+        return 2
+    return int(name.partition(".")[0] in COUNTERS)
+
+
 def say(numbers: Mapping[str, Any]) -> list[str]:
     """What the terminal shows."""
     state = "partial" if numbers["partial"] else "every invariant held" if numbers["ok"] else "BROKEN"
@@ -145,7 +150,7 @@ def say(numbers: Mapping[str, Any]) -> list[str]:
     lines += [f"  seed {seed}: {check} broke" for seed, check in numbers["broken"].items()]
     rows = [("", "mean", "95 % interval", "least", "most")]
     same = []
-    for name, one in numbers["figures"].items():
+    for name, one in sorted(numbers["figures"].items(), key=lambda figure: _rank(figure[0])):
         if one["least"] == one["most"] and len(numbers["seeds"]) > 1:
             same.append(f"{name} {one['mean']:,.6g}")
             continue

@@ -9,7 +9,7 @@ arithmetic that stands beside its answer, from what the worlds measured.
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
@@ -124,6 +124,8 @@ def read(path: Path) -> Described:
     if wrong:
         raise Unknown(f"{path}: {'; '.join(wrong)}")
     network = Described(**table)
+    if "challenge_hours" not in table:
+        network = replace(network, challenge_hours=min(network.challenge_hours, network.repair_hours // 2))
     if 2 * network.challenge_hours > network.repair_hours:
         raise Unknown(
             f"{path}: challenge_hours is {network.challenge_hours}, and two challenges have to fit into the "

@@ -7,7 +7,6 @@
 It ends within seconds with everything durable; what a crash leaves is taken up at the next start. Source: DESIGN §2, §4.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -104,7 +103,7 @@ class Daemon:
             execution=None,
             rules={TOPIC: self._judge_transaction},
         )
-        self.peer = Peer(keys, random.Random(os.urandom(32)), around, limits_of(calendar, self.capacity), rows)  # noqa: S311
+        self.peer = Peer(keys, random.SystemRandom(), around, limits_of(calendar, self.capacity), rows)
         self.host = Host(self.peer, swarm, desk.store, SteadyClock())
         self.lots = self._lots()
         self.chain = self._chain()

@@ -41,12 +41,13 @@ class ReplicateLimits:
     """A receipt outlives its ERA by this, so that a day offline at the change costs nothing."""
     challenge_hours: int = 3
     """HOURs between challenges of one replica: eight within the time after which its holder is replaced. A challenge moves 512 KiB:
-    4 MB a day for each replica, and some more for holders that are overdue."""
+    with those of overdue holders some 5 MB a day for each replica; hourly it was 12."""
     sync_hours: int = 24
     """HOURs between notices of all holders for a chunk that has not exactly R,
     and between challenges of holders that were given up."""
     repair_ms: int = 24 * HOUR_MS
-    """Without a passed challenge for this long a holder is replaced; [S] 48 h loses 3.4e-3 chunk-years."""
+    """Without a passed challenge for this long a holder is replaced; [S] 48 h loses 3.4e-3 chunk-years. Of that it has to have
+    missed challenges for three fourths: the last that it passed may lie half a day back, and who is off overnight comes back."""
     misses_min: int = 2
     """Challenges missed before that, so that one lost answer replaces nobody."""
     answer_ms: int = 60_000
@@ -90,7 +91,7 @@ class ReplicateLimits:
         After half the repair time it is overdue, and asked in the next HOUR's round; two HOURs hold that round, jitter and
         all, and one that went by because we were away.
         """
-        return self.repair_ms // 2 + 2 * self.hour_ms
+        return min(self.repair_ms // 2 + 2 * self.hour_ms, self.repair_ms)
 
 
 class Place(NamedTuple):
@@ -269,7 +270,7 @@ class Signs(Protocol):
 class Holding:
     """A holder of a chunk as another member sees it."""
 
-    __slots__ = ("j", "judged", "live", "misses", "name", "passed", "recall", "signed", "until")
+    __slots__ = ("j", "judged", "live", "misses", "name", "passed", "recall", "signed", "silent", "until")
 
     def __init__(self, receipt: Receipt, signed: SignedReceipt, now: Millis, *, live: bool) -> None:
         self.j = receipt.j
@@ -280,6 +281,8 @@ class Holding:
         """It counts as one of the R; else it has to pass a challenge first."""
         self.passed = now
         self.misses = 0
+        self.silent: Millis | None = now
+        """Since when it has missed every challenge; None when it has passed since."""
         self.recall = not live
         """It has been heard of since it last failed, and is asked once more."""
         self.judged = True

@@ -99,7 +99,7 @@ class Replicate:
         self._seeds: dict[int, Digest] = {}
         self._hour = 0
         self._register = Register(network, limits)
-        self._watch = Watch(me, network, limits, self._custodies, self._seeds, rng.randbytes(32))
+        self._watch = Watch(me, network, limits, self._custodies, self._seeds, rng)
         self._placing = Placing(me, limits, self._custodies, self._register, seed_at, next_exchange)
         self._taking = Taking(me, network, limits, self._custodies, self._register, verify, seed_at)
         self.inventory = Inventory(me, network, self._custodies, self._placing, self._taking, self._register)

@@ -28,6 +28,7 @@ from node.overlay.replica_frames import ITEMS_MAX, SegmentsAsked, SegmentsShown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from random import Random
 
 ASKS: Final[TimerKey] = ("replicate", "asks")
 _GROUP: Final = 8
@@ -68,12 +69,11 @@ class Watch:
         limits: ReplicateLimits,
         custodies: dict[Digest, Custody],
         seeds: dict[int, Digest],
-        secret: bytes,
+        rng: "Random",
     ) -> None:
-        """`secret`, of 32 random bytes, is what nonces are drawn from."""
         self._me, self._network, self._limits = me, network, limits
         self._custodies, self._seeds = custodies, seeds
-        self._secret, self._nonces = secret, 0
+        self._rng, self._secret, self._nonces = rng, b"", 0
         self._hour = 0
         self._queue: dict[NodeId, list[Digest]] = {}
         self._asks: dict[tuple[NodeId, Digest], _Ask] = {}
@@ -142,7 +142,8 @@ class Watch:
         return actions
 
     def _nonce(self) -> Digest:
-        """Another one for each frame: who was asked may tell others what."""
+        """Another one for each frame: who was asked may tell others what. Hashed, so that they do not tell the state of rng."""
+        self._secret = self._secret or self._rng.randbytes(32)
         self._nonces += 1
         return digest("challenge nonce", self._network, self._secret + self._nonces.to_bytes(8, "big"))
 
@@ -193,7 +194,7 @@ class Watch:
     def _passed(self, now: Millis, peer: NodeId, chunk: Digest) -> list[Action]:
         custody = self._custodies[chunk]
         holding = custody.holders[peer]
-        holding.passed, holding.misses = now, 0
+        holding.passed, holding.misses, holding.silent = now, 0, None
         actions: list[Action] = [Noted(Challenged(chunk, holding.j, peer, passed=True))]
         if not holding.live:
             holding.live = True
@@ -211,6 +212,7 @@ class Watch:
         limits = self._limits
         # Who is overdue is asked in each HOUR, with a jitter: the round that is nearest to the repair time decides.
         since = now - limits.repair_ms + limits.hour_ms // 2
+        silent = since + limits.repair_ms // 4
         for key in list(self._expired(now)):
             ask = self._asks.pop(key)
             self._asked_bytes -= ask.weight
@@ -219,7 +221,9 @@ class Watch:
             actions.append(Noted(Challenged(chunk, holding.j, node, passed=False)))
             if self.up or self.heard > ask.deadline - limits.answer_ms:
                 holding.misses += 1
-            if holding.live and holding.misses >= limits.misses_min and holding.passed <= since:
+                holding.silent = now if holding.silent is None else holding.silent
+            is_gone = holding.passed <= since and holding.silent is not None and holding.silent <= silent
+            if holding.live and is_gone and holding.misses >= limits.misses_min:
                 failed.append((chunk, node))
         return actions + self._pump(now), failed
 

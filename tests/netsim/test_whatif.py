@@ -47,6 +47,13 @@ def test_a_file_that_describes_no_network_is_refused_with_every_mistake(text: st
     assert says in str(caught.value)
 
 
+def test_who_repairs_soon_and_says_no_more_challenges_soon(tmp_path: Path) -> None:
+    file = tmp_path / "n.toml"
+    for hours, every in ((2, 1), (4, 2), (6, 3), (24, 3)):
+        file.write_text(f"repair_hours = {hours}\n")
+        assert read(file).challenge_hours == every
+
+
 @given(
     st.builds(
         Described,

@@ -620,6 +620,23 @@ def test_new_holders_pass_within_the_next_two_hours_and_a_lie_replaces_none_that
     assert facts(world, RepairStarted) == world.rejections() == []
 
 
+@pytest.mark.parametrize("hours", [12, 16])
+def test_who_is_off_for_a_night_and_comes_back_is_replaced_by_nobody(hours: int) -> None:
+    for seed in range(3):
+        world = World(16, seed=seed)
+        world.strike()
+        chunks = [world.place(OWNER, DATA + bytes([number]), number) for number in range(12)]
+        world.run(30 + seed)
+        held = [world.holders(chunk) for chunk in chunks]
+        off = max(world.sites, key=lambda node: sum(node in one for one in held))
+        world.kill(off)
+        world.run(hours)
+        world.restart(off)
+        world.run(3)
+        assert facts(world, RepairStarted) == world.rejections() == []
+        assert [world.holders(chunk) for chunk in chunks] == held
+
+
 def test_only_members_may_challenge_once_an_hour_for_an_hour_that_is_now() -> None:
     _, chunk, one, two, _ = fresh()
     hour = one.world.now // HOUR_MS
