@@ -54,7 +54,7 @@ def test_an_example_is_the_scenario_itself_and_its_faults_can_be_switched_on(
     assert kinds == ([] if scenario.kind in WITHOUT_FAULTS else [*KINDS.values()])
 
 
-@pytest.mark.parametrize("kind", WITHOUT_FAULTS)
+@pytest.mark.parametrize("kind", sorted(WITHOUT_FAULTS))
 def test_a_kind_without_faults_refuses_them(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = next(one.name for one in SCENARIOS.values() if one.kind == kind)
     (tmp_path / "mine.toml").write_text(f'base = "{name}"\n[[faults.crash]]\nnode = 1\nat = 60000\n')
