@@ -18,7 +18,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final, NamedTuple
 
-from netsim.comparison import COUNTERS, leaves
+from netsim.comparison import is_counter, leaves
 from netsim.significance import Estimate, estimate
 
 FILE: Final = "seeds.json"
@@ -111,7 +111,7 @@ def figures(results: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
     names = dict.fromkeys(name for one in flat for name in one)
     found = {}
     for name in names:
-        values = [one.get(name, 0 if name.partition(".")[0] in COUNTERS else None) for one in flat]
+        values = [one.get(name, 0 if is_counter(name) else None) for one in flat]
         if None not in values:
             found[name] = [float(value) for value in values if value is not None]
     return found
@@ -138,9 +138,7 @@ def merged(batch: Batch) -> dict[str, Any]:
 
 def _rank(name: str) -> int:
     """What matters comes first, then counters of what happened, then the machine's own figures."""
-    if name in MACHINE:
-        return 2
-    return int(name.partition(".")[0] in COUNTERS)
+    return 2 if name in MACHINE else int(is_counter(name))
 
 
 def say(numbers: Mapping[str, Any]) -> list[str]:

@@ -121,8 +121,13 @@ def leaves(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, value
 
 
+def is_counter(name: str) -> bool:
+    """Whether a figure counts what happened, and is 0 in a result that lacks it."""
+    return name.partition(".")[0] in COUNTERS
+
+
 def _value(name: str, figures: Mapping[str, float]) -> float | None:
-    return figures.get(name, 0 if name.startswith(tuple(f"{kind}." for kind in COUNTERS)) else None)
+    return figures.get(name, 0 if is_counter(name) else None)
 
 
 def say(compared: Comparison) -> list[str]:

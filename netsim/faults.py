@@ -224,13 +224,17 @@ def from_fields(kind: type[Fault], entry: object) -> Fault:
     return kind(**values)  # type: ignore[arg-type] # checked against the fields just above
 
 
+def table_of(fault: Fault) -> str:
+    """The table of a plan in TOML in which a fault stands."""
+    return next(name for name, kind in KINDS.items() if type(fault) is kind)
+
+
 def described(fault: Fault) -> str:
     """A fault in a line: its kind, and its fields as a plan in TOML has them."""
-    kind = next(name for name, one in KINDS.items() if type(fault) is one)
     told = ", ".join(
         f"{name} = {list(value) if isinstance(value, tuple) else value}" for name, value in asdict(fault).items()
     )
-    return f"{kind}: {told}"
+    return f"{table_of(fault)}: {told}"
 
 
 def complaints(plan: Plan, nodes: int) -> list[str]:

@@ -21,7 +21,7 @@ from blake3 import blake3
 from consensus.encoding import Malformed, Value, decode, encode
 from consensus.ids import Millis, NodeId
 from netsim.checks import Broken, Check, judge
-from netsim.faults import KINDS, NO_FAULTS, Plan, complaints, from_fields
+from netsim.faults import KINDS, NO_FAULTS, Plan, complaints, from_fields, table_of
 from netsim.nodes import Life, Make, Records
 from netsim.seeds import derive
 from netsim.world import World
@@ -143,7 +143,7 @@ def write(path: Path, tape: Tape) -> None:
         "sentence": broken.sentence,
     }
     faults: list[Value] = [
-        [_table(fault), {f.name: getattr(fault, f.name) for f in fields(fault)}] for fault in recipe.plan.faults
+        [table_of(fault), {f.name: getattr(fault, f.name) for f in fields(fault)}] for fault in recipe.plan.faults
     ]
     body: Value = {
         "recipe": [recipe.scenario, recipe.seed, recipe.nodes, recipe.duration_ms, list(recipe.options), faults],
@@ -238,10 +238,6 @@ def _same(broken: Broken, digest: str, world: World, again: Broken | None) -> No
         raise Diverged(
             f"run again, {'nothing broke' if again is None else again.sentence} (trace {world.digest()[:8]}), but it was: {broken.sentence} (trace {digest[:8]})"
         )
-
-
-def _table(fault: object) -> str:
-    return next(name for name, kind in KINDS.items() if type(fault) is kind)
 
 
 def _taped(life: Life) -> LifeOnTape:

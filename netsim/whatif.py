@@ -22,6 +22,7 @@ from netsim.parliament import LAG_HOURS
 from netsim.population import lifetime_ms
 from netsim.scenarios import Unknown
 from netsim.significance import Estimate, estimate
+from node.overlay.custody import ReplicateLimits
 
 YEAR_S: Final = 365 * 86_400
 HOUR_S: Final = 3_600
@@ -55,7 +56,7 @@ class Described:
     repair_hours: Annotated[int, Within(2, 720, "hours without an answer after which a holder is replaced")] = 24
     challenge_hours: Annotated[
         int, Within(1, 360, "hours between two challenges of a copy, at most half of repair_hours")
-    ] = 3
+    ] = ReplicateLimits().challenge_hours
     slot_timeout_ms: Annotated[int, Within(1_000, 7_400, "milliseconds after which the next rank may publish")] = 5_000
     sessions: Annotated[int, Within(1, 10_000, "sessions that close in an hour, for every 100 nodes")] = 10
     session_mb: Annotated[int, Within(1, 100_000, "MB of a session, in the mean")] = 60
@@ -255,37 +256,12 @@ def _costs(network: Described, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
     middle = estimate([_lucid_a_year(run, "median node", 1) for run in runs["credits"]])
     rule = f"{network.sessions} sessions an hour and 100 nodes of {network.session_mb} MB"
     traffic = [
-        Answer(
-            "traffic of gossip, look-ups, directory",
-            "GB in a node-year",
-            _over(runs["overlay"], "bytes_per_node_s", gb_a_year),
-            "overlay",
-        ),
-        Answer(
-            "traffic of consensus",
-            "GB in a node-year",
-            _over(runs["consensus"], "bytes_per_node_s", gb_a_year),
-            "consensus: each record once",
-        ),
-        Answer(
-            "traffic of sessions taken in",
-            "GB in a node-year",
-            estimate([taken_in]),
-            f"{rule}, {network.replicas} copies",
-        ),
-        Answer(
-            "traffic of repairs",
-            "GB in a node-year",
-            _scaled(mended, copies * chunk_mb / 1_000),
-            "durability: repairs of a copy in a year, times what a node stores",
-        ),
-        Answer(
-            "traffic of challenges",
-            "GB in a node-year",
-            _scaled(proofs, copies / 1_000),
-            f"durability: challenges of a copy in a year, {CHALLENGE_MB:.2f} MB each",
-        ),
-    ]
+        Answer("traffic of gossip, look-ups, directory", "GB in a node-year", _over(runs["overlay"], "bytes_per_node_s", gb_a_year), "overlay"),
+        Answer("traffic of consensus", "GB in a node-year", _over(runs["consensus"], "bytes_per_node_s", gb_a_year), "consensus: each record once"),
+        Answer("traffic of sessions taken in", "GB in a node-year", estimate([taken_in]), f"{rule}, {network.replicas} copies"),
+        Answer("traffic of repairs", "GB in a node-year", _scaled(mended, copies * chunk_mb / 1_000), "durability: repairs of a copy in a year, times what a node stores"),
+        Answer("traffic of challenges", "GB in a node-year", _scaled(proofs, copies / 1_000), f"durability: challenges of a copy in a year, {CHALLENGE_MB:.2f} MB each"),
+    ]  # fmt: skip
     whole = _sum([one.value for one in traffic])
     kb_s = _scaled(whole, 1e6 / YEAR_S)
     crowded = f"above the {network.line_kb_s:,} kB/s of its line" if kb_s.mean > network.line_kb_s else ""

@@ -183,7 +183,7 @@ def test_without_shrinking_the_tape_is_the_run_itself(
     header = json.loads(head)
     for change, sentence in (
         ({"lucid_tape": 99}, "is a tape of version 99 and this code reads 1"),
-        ({"code": "00" * 32}, "was made by other code (00000000"),
+        ({"code": "00" * 32, "commit": ""}, "was made by other code (00000000)"),
     ):
         Path("other.tape").write_bytes(json.dumps(header | change).encode() + b"\n" + body)
         assert main(["replay", "other.tape"]) == 3
